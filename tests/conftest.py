@@ -1,0 +1,59 @@
+"""The scripts as modules, one fixture for all of them: a new script gets every test that is not of one algorithm."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(os.environ.get("SCRIPTS_FROM", Path(__file__).parents[1]))  # another folder: for trying out mistakes
+ORDER = ["reinforce", "a2c_continuous", "ppo_continuous", "trpo_continuous", "ddpg"]
+SCRIPTS = [name for name in ORDER if (ROOT / f"{name}.py").exists()]
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+def load(name, path=None):
+    """Imports a script from its file."""
+    spec = importlib.util.spec_from_file_location(name, path or ROOT / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(script, *args, **kwargs):
+    """Runs a script as a user does; the finished process with its output as text."""
+    command = [sys.executable, str(ROOT / f"{script}.py"), *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **kwargs)
+
+
+@pytest.fixture(params=SCRIPTS)
+def script(request):
+    return request.param
+
+
+@pytest.fixture
+def module(script):
+    return load(script)
+
+
+@pytest.fixture
+def ppo():
+    return load("ppo_continuous")
+
+
+@pytest.fixture
+def tiny(module, tmp_path):
+    """Arguments of a run that takes a second: 2 environments, few steps, one evaluation episode."""
+
+    def make(env_id="envs:Scalar-v0", **changes):
+        sizes = {"num_envs": 2, "num_steps": 64, "minibatch_size": 32, "update_epochs": 2}
+        values = {"env_id": env_id, "total_timesteps": 512, "eval_episodes": 2, "run_dir": str(tmp_path / "run")}
+        known = set(module.Args.__dataclass_fields__)
+        return module.Args(**{name: value for name, value in (values | sizes | changes).items() if name in known})
+
+    return make
