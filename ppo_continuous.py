@@ -7,8 +7,8 @@ Schulman et al. 2017, arXiv:1707.06347v2: several epochs of minibatch gradient a
 with advantages A from GAE and λ-returns R = A + V(s). Where r has left [1 - ε, 1 + ε] in the direction that A asks for,
 the gradient is 0: a bound on the policy's step without a constraint. T steps of N environments make a batch, B = T·N.
 Beyond the paper: N environments in turn (more start states in a batch, and acting costs a fraction); observations
-normalised, rewards divided by the spread of returns (one set of defaults serves all environments); a time limit
-bootstraps, only a death is worth 0; the gradient's norm is clipped; the step size falls linearly to 0.
+and advantages normalised, rewards divided by the spread of returns (one set of defaults serves all environments);
+a time limit bootstraps, only a death is worth 0; the gradient's norm is clipped; the step size falls linearly to 0.
 """
 
 import json
@@ -76,7 +76,7 @@ def make_env(env_id, video_dir=None):
     """An environment with flat observations; with video_dir, its first episode becomes an MP4 there."""
     gym.logger.min_level = gym.logger.ERROR  # no word about the age of -v4, which the published scores are for
     try:
-        env = gym.make(env_id, render_mode="rgb_array" if video_dir else None, disable_env_checker=True)
+        env = gym.make(env_id, disable_env_checker=True, **({"render_mode": "rgb_array"} if video_dir else {}))
         env = gym.wrappers.FlattenObservation(env)  # also copies: some environments return their own buffer
     except (gym.error.Error, ImportError, NotImplementedError) as error:
         raise UsageError(f"cannot make {env_id}: {error}") from error
@@ -150,7 +150,7 @@ def compute_gae(rewards, values, next_values, terminated, done, gamma, gae_lambd
     λ = 0 gives the one-step advantage r + γ V(s') - V(s), λ = 1 the return minus V(s).
     """
     deltas = rewards + gamma * next_values * terminated.logical_not() - values  # a time limit bootstraps, no death
-    decays = gamma * gae_lambda * done.logical_not()
+    decays = gamma * gae_lambda * done.logical_not().to(deltas.dtype)
     advantages, advantage = torch.empty_like(deltas), 0
     for t in reversed(range(len(deltas))):
         advantages[t] = advantage = deltas[t] + decays[t] * advantage
@@ -169,14 +169,15 @@ def update(policy, critic, optimizer, batch, rng, args):
     actions, rewards, ends = batch["actions"].flatten(0, 1), batch["rewards"], (batch["terminated"], batch["done"])
     with torch.no_grad():
         log_prob_old = policy.log_prob(obs, actions)  # (B,)
-        values, next_values = critic(obs).view_as(rewards), critic(next_obs).view_as(rewards)
+        values, next_values = critic(obs).view_as(rewards), critic(next_obs).view_as(rewards)  # (T, N)
     advantages = compute_gae(rewards, values, next_values, *ends, args.gamma, args.gae_lambda)
-    columns = obs, actions, log_prob_old, advantages.flatten(), (advantages + values).flatten()
+    normalised = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    columns = obs, actions, log_prob_old, normalised.flatten(), (advantages + values).flatten()
     parameters, losses = optimizer.param_groups[0]["params"], []
     for _ in range(args.update_epochs):
         order = torch.from_numpy(rng.permutation(len(obs))).to(obs.device)
-        for s, a, log_prob_old, A, R in zip(*(column[order].split(args.minibatch_size) for column in columns)):
-            policy_loss = -clipped_surrogate(policy.log_prob(s, a), log_prob_old, A, args.clip_coef)
+        for s, a, log_prob_s, A, R in zip(*(column[order].split(args.minibatch_size) for column in columns)):
+            policy_loss = -clipped_surrogate(policy.log_prob(s, a), log_prob_s, A, args.clip_coef)
             value_loss = ((critic(s) - R) ** 2).mean()
             optimizer.zero_grad()
             (policy_loss + args.vf_coef * value_loss).backward()

@@ -1,9 +1,13 @@
 """The scripts as modules, one fixture for all of them: a new script gets every test that is not of one algorithm."""
 
+import contextlib
 import importlib.util
+import io
 import os
+import runpy
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -25,10 +29,22 @@ def load(name, path=None):
     return module
 
 
-def run(script, *args, **kwargs):
-    """Runs a script as a user does; the finished process with its output as text."""
-    command = [sys.executable, str(ROOT / f"{script}.py"), *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, **kwargs)
+def run(script, *options, cwd="."):
+    """Runs a script as its command line does, but in this process, which has torch loaded already."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    path = script if isinstance(script, Path) else ROOT / f"{script}.py"
+    with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        argv, sys.argv = sys.argv, [str(path), *map(str, options)]
+        try:
+            runpy.run_path(str(path), run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code
+        except Exception:
+            traceback.print_exc()
+            code = 1
+        finally:
+            sys.argv = argv
+    return subprocess.CompletedProcess(options, code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(params=SCRIPTS)

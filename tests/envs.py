@@ -24,6 +24,15 @@ class Scalar(gym.Env):
         return self.observe(), 1.0, False, False, {}
 
 
+class Noise(Scalar):
+    """Observations that say nothing, so that every state is worth the same."""
+
+    observation_space = Box(-np.inf, np.inf, (2,))
+
+    def observe(self):
+        return self.np_random.normal(size=2).astype(np.float32)
+
+
 class Mortal(Scalar):
     """Dies at step 7; after the death only the reset observation, 100, and 50 per step later, is to be seen."""
 
@@ -129,7 +138,22 @@ class Endless(Scalar):
     """Neither dies nor ends."""
 
 
-LIMITS = {"Scalar": 50, "Mortal": 1000, "OwnBuffer": 10, "LQR": 20, "Endless": None}
-for cls in (Scalar, Mortal, OwnBuffer, LQR, Bounds, Matrix, DictObs, GraphObs, DiscreteAction, NaN, NaNObs, Crash, Endless):
+LIMITS = {"Scalar": 50, "Noise": 50, "Mortal": 1000, "OwnBuffer": 10, "LQR": 20, "Endless": None}
+for cls in (
+    Scalar,
+    Noise,
+    Mortal,
+    OwnBuffer,
+    LQR,
+    Bounds,
+    Matrix,
+    DictObs,
+    GraphObs,
+    DiscreteAction,
+    NaN,
+    NaNObs,
+    Crash,
+    Endless,
+):
     name = cls.__name__
     gym.register(f"{name}-v0", entry_point=cls, max_episode_steps=LIMITS.get(name, 100))

@@ -56,7 +56,9 @@ def test_size(name):
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_stands_alone(name):
-    imports = [n for n in ast.walk(ast.parse((ROOT / f"{name}.py").read_text())) if isinstance(n, (ast.Import, ast.ImportFrom))]
+    imports = [
+        n for n in ast.walk(ast.parse((ROOT / f"{name}.py").read_text())) if isinstance(n, (ast.Import, ast.ImportFrom))
+    ]
     packages = {(n.module if isinstance(n, ast.ImportFrom) else n.names[0].name).split(".")[0] for n in imports}
     assert not packages & set(ORDER)
     import sys

@@ -1,0 +1,117 @@
+"""A run that is killed at any moment and started again ends with the weights of an undisturbed one, bit for bit."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, load
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+STEPS = 20_000
+
+
+def command(script, run_dir, *options):
+    sizes = ["--total-timesteps", str(STEPS), "--checkpoint-interval", "100", "--eval-episodes", "1"]
+    return [
+        sys.executable,
+        str(ROOT / f"{script}.py"),
+        "--env-id",
+        "Hopper-v4",
+        "--run-dir",
+        str(run_dir),
+        *sizes,
+        *options,
+    ]
+
+
+def same(one, other):
+    """Equal to the last bit, through nested dicts and lists."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return torch.equal(one, other) if torch.is_tensor(one) else one == other
+
+
+def trained(checkpoint):
+    return {name: value for name, value in checkpoint.items() if name != "args"}
+
+
+def test_equality_can_fail():
+    assert same({"a": [torch.ones(2)]}, {"a": [torch.ones(2)]})
+    assert not same({"a": [torch.ones(2)]}, {"a": [torch.ones(2) + 1e-7]})
+
+
+def kill_at_random_moments(script, tmp_path, kills, rng):
+    start = time.time()
+    subprocess.run(command(script, tmp_path / "undisturbed"), check=True, stdout=subprocess.DEVNULL)
+    whole, survived = time.time() - start, 0
+    for moment in rng.uniform(0, 0.8 * whole, kills):
+        process = subprocess.Popen(command(script, tmp_path / "killed"), stdout=subprocess.DEVNULL)
+        try:
+            process.wait(moment)
+            survived += 1  # it had finished before
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    assert survived < kills
+    subprocess.run(command(script, tmp_path / "killed"), check=True, stdout=subprocess.DEVNULL)
+    one, other = (load(script).load_checkpoint(tmp_path / name) for name in ("undisturbed", "killed"))
+    assert same(trained(one), trained(other))
+
+
+def test_kill_and_go_on(script, tmp_path):
+    kill_at_random_moments(script, tmp_path, 2, np.random.default_rng(int(time.time())))
+
+
+@pytest.mark.slow
+def test_kill_five_times(script, tmp_path):
+    kill_at_random_moments(script, tmp_path, 5, np.random.default_rng(int(time.time())))
+
+
+def test_no_step_stands_twice_in_tensorboard(module, tiny, monkeypatch, tmp_path):
+    """The run dies some updates after a checkpoint; those updates are seen once, from the second life."""
+    real, calls = module.update, []
+
+    def dies(*inputs):
+        calls.append(0)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        return real(*inputs)
+
+    args = tiny("envs:LQR-v0", total_timesteps=128 * 12, checkpoint_interval=192)
+    monkeypatch.setattr(module, "update", dies)
+    with pytest.raises(KeyboardInterrupt):
+        module.train(args)
+    run_dir = module.train(args)
+    events = EventAccumulator(str(run_dir)).Reload()
+    steps = [
+        event.step
+        for event in events.Scalars(
+            "losses/value_loss" if "losses/value_loss" in events.Tags()["scalars"] else "charts/SPS"
+        )
+    ]
+    assert steps == list(range(128, 128 * 12 + 1, 128))
+    for tag in ("charts/SPS", "charts/learning_rate", "charts/episodic_return", "charts/episodic_length"):
+        assert tag in events.Tags()["scalars"]
+
+
+def test_a_longer_run_goes_on_from_the_finished_one(module, tiny):
+    weights = []
+    for total in (512, 1024):
+        run_dir = module.train(tiny("envs:LQR-v0", total_timesteps=total))
+        checkpoint = module.load_checkpoint(run_dir)
+        assert checkpoint["step"] == total
+        weights.append(checkpoint["policy"]["mean.0.weight"].clone())
+    assert not torch.equal(*weights)
+
+
+def test_checkpoints_hold_only_tensors_and_plain_values(module, tiny):
+    run_dir = module.train(tiny("envs:LQR-v0"))
+    checkpoint = torch.load(run_dir / "checkpoint.pt", weights_only=True)
+    assert os.path.getsize(run_dir / "checkpoint.pt") < 1e6 and len(checkpoint) == 1
