@@ -283,8 +283,12 @@ def train(args):
         raise UsageError(str(error).split("\n")[0]) from error
     make_env(args.env_id, f"{args.run_dir}/videos" if args.capture_video else None).close()
     print(f"{SCRIPT} on {args.env_id}, seed {args.seed}, {device}: {args.run_dir}")
-    writer, start, sps = SummaryWriter(args.run_dir, purge_step=step + 1), time.time(), 0
     first, last, silent = step // B, -(-args.total_timesteps // B), not sys.stdout.isatty()
+    result_file = Path(args.run_dir, "result.json")
+    if first >= last and result_file.exists() and json.loads(result_file.read_text())["steps"] == step:
+        print(result_file.read_text())
+        return Path(args.run_dir)
+    writer, start, sps = SummaryWriter(args.run_dir, purge_step=step + 1), time.time(), 0
     progress = tqdm(range(first, last), initial=first, total=last, unit=" steps", unit_scale=B, disable=silent)
     for iteration in progress:
         if iteration == first or step % (args.checkpoint_interval * N) < B:  # start anew, so that going on is exact
@@ -326,18 +330,14 @@ def train(args):
         progress.set_postfix_str(f"return {np.mean(recent or np.nan):.1f}")
         if silent and iteration % 25 == 0:
             print(f"{step:,} steps, {sps:,.0f} steps/s, return {np.mean(recent or np.nan):.1f}")
-    result_file = Path(args.run_dir, "result.json")
-    if not result_file.exists() or json.loads(result_file.read_text())["steps"] != step:
-        save_checkpoint(args, modules, step=step, recent=recent)
-        result = evaluate(args.run_dir, args.eval_episodes, args.capture_video)
-        for way in result:
-            writer.add_scalar(f"charts/{way}_return", result[way]["mean"], step)
-        writer.close()
-        result |= {"training_return": float(np.mean(recent or np.nan)), "steps": step, "steps_per_second": sps}
-        result_file.with_suffix(".tmp").write_text(json.dumps(result))
-        result_file.with_suffix(".tmp").replace(result_file)
-    else:
-        print(result_file.read_text())
+    save_checkpoint(args, modules, step=step, recent=recent)
+    result = evaluate(args.run_dir, args.eval_episodes, args.capture_video)
+    for way in result:
+        writer.add_scalar(f"charts/{way}_return", result[way]["mean"], step)
+    writer.close()
+    result |= {"training_return": float(np.mean(recent)) if recent else None, "steps": step, "steps_per_second": sps}
+    result_file.with_suffix(".tmp").write_text(json.dumps(result))
+    result_file.with_suffix(".tmp").replace(result_file)
     return Path(args.run_dir)
 
 

