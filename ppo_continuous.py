@@ -139,8 +139,8 @@ class Policy(nn.Module):
         return (self.mid + self.scale * actions.view(-1, *self.mid.shape)).clamp(self.low, self.high).numpy()
 
     def act(self, obs, noise=0):
-        """Actions (N, *action_shape) within the bounds for raw observations (N, obs_dim): the mean ones by default."""
-        return self.to_bounds(self.sample(obs, noise))
+        """Actions (N, *action_shape) in the bounds for raw obs (N, obs_dim); noise: standard normal (N, act_dim)."""
+        return self.to_bounds(self.sample(obs, torch.as_tensor(noise, dtype=torch.float32)))
 
 
 def compute_gae(rewards, values, next_values, terminated, done, gamma, gae_lambda):
@@ -220,7 +220,7 @@ def open_run(args, modules):
     args.run_dir = args.run_dir or "runs/" + name.replace("/", "_").replace(":", "_")
     run_dir, checkpoint = Path(args.run_dir), {"step": 0, "recent": []}
     run_dir.mkdir(parents=True, exist_ok=True)
-    if Path(run_dir, "checkpoint.pt").exists():
+    if (run_dir / "checkpoint.pt").exists():
         checkpoint = load_checkpoint(run_dir)
         for field, value in asdict(args).items():
             old = checkpoint["args"].get(field)
@@ -231,7 +231,7 @@ def open_run(args, modules):
     elif other := {path.name.split(".")[0] for path in run_dir.iterdir()} - RUN_FILES:
         raise UsageError(f"{run_dir} holds other things, such as {min(other)}: choose another folder")
     versions = {package: version(package) for package in ("torch", "numpy", "gymnasium", "mujoco")}
-    Path(run_dir, "args.json").write_text(json.dumps(asdict(args) | {"versions": versions}, indent=2))
+    (run_dir / "args.json").write_text(json.dumps({"script": SCRIPT, **asdict(args), "versions": versions}, indent=2))
     return checkpoint["step"], checkpoint["recent"]
 
 
@@ -254,8 +254,8 @@ def evaluate(run_dir, episodes=20, capture_video=False, ways=("deterministic", "
         obs, _ = envs.reset(seed=[10**6 + episode for episode in range(episodes)])
         returns, going, steps = np.zeros(episodes), np.ones(episodes, bool), 0
         while going.any() and steps < 10_000:
-            noise = torch.from_numpy(rng.standard_normal((episodes, policy.mid.numel()), np.float32))
-            obs, rewards, terminated, truncated, _ = envs.step(policy.act(obs, noise * (way == "sampled")))
+            noise = rng.standard_normal((episodes, policy.mid.numel()), np.float32) * (way == "sampled")
+            obs, rewards, terminated, truncated, _ = envs.step(policy.act(obs, noise))
             returns, going, steps = returns + rewards * going, going & ~(terminated | truncated), steps + 1
         envs.close()
         results[way] = {"mean": float(returns.mean()), "std": float(returns.std()), "returns": returns.tolist()}
@@ -264,7 +264,7 @@ def evaluate(run_dir, episodes=20, capture_video=False, ways=("deterministic", "
 
 
 def train(args):
-    """Trains or goes on, evaluates, returns the run's folder; UsageError, FloatingPointError for what is not finite."""
+    """Trains or goes on, evaluates, returns the run's folder; UsageError before the run, FloatingPointError in it."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))  # networks this small lose time on more
     torch.manual_seed(args.seed)
     T, N, B = args.num_steps, args.num_envs, args.num_steps * args.num_envs
@@ -309,7 +309,7 @@ def train(args):
             rows.append((obs, actions.numpy(), rewards, successors, terminated, done, sums))
             obs, sums = next_obs, sums * ~done[:, None]
         batch = dict(zip(COLUMNS, map(np.stack, zip(*rows))))  # (T, N, ...)
-        check_finite(step, N, observation=batch["next_obs"], reward=batch["rewards"])
+        check_finite(step, N, observation=batch["obs"], reward=batch["rewards"], next_observation=batch["next_obs"])
         critic.statistics.copy_(merge_statistics(critic.statistics, batch["sums"][..., :1]))
         tensors = {name: torch.as_tensor(x.astype(np.float32), device=device) for name, x in batch.items()}
         tensors["rewards"] /= (critic.statistics[2] + 1e-8).sqrt()
