@@ -245,8 +245,7 @@ def check_finite(step, stride, **quantities):
 
 def evaluate(run_dir, episodes=20, capture_video=False, ways=("deterministic", "sampled")):
     """Plays a run from fixed start seeds, by mean, then by sampled actions: {way: {"mean", "std", "returns"}}."""
-    policy, env_id = load_policy(run_dir), load_checkpoint(run_dir)["args"]["env_id"]
-    results = {}
+    policy, env_id, results = load_policy(run_dir), load_checkpoint(run_dir)["args"]["env_id"], {}
     for way in ways:
         video_dir = f"{run_dir}/videos" if capture_video and way == "deterministic" else None
         makers = [lambda: make_env(env_id, video_dir)] + [lambda: make_env(env_id)] * (episodes - 1)
@@ -289,6 +288,7 @@ def train(args):
         print(result_file.read_text())
         return Path(args.run_dir)
     writer, start, sps = SummaryWriter(args.run_dir, purge_step=step + 1), time.time(), 0
+    writer.add_text("hyperparameters", json.dumps(asdict(args), indent=4), step + 1)  # purged like what follows
     progress = tqdm(range(first, last), initial=first, total=last, unit=" steps", unit_scale=B, disable=silent)
     for iteration in progress:
         if iteration == first or step % (args.checkpoint_interval * N) < B:  # start anew, so that going on is exact

@@ -97,6 +97,8 @@ def test_no_step_stands_twice_in_tensorboard(module, tiny, monkeypatch, tmp_path
         )
     ]
     assert steps == list(range(128, 128 * 12 + 1, 128))
+    texts = [event.step for event in events.Tensors("hyperparameters/text_summary")]
+    assert len(texts) == len(set(texts)) == 2  # each life says its arguments
     for tag in ("charts/SPS", "charts/learning_rate", "charts/episodic_return", "charts/episodic_length"):
         assert tag in events.Tags()["scalars"]
 
