@@ -258,7 +258,7 @@ def evaluate(run_dir, episodes=20, capture_video=False, ways=("deterministic", "
             returns, going, steps = returns + rewards * going, going & ~(terminated | truncated), steps + 1
         envs.close()
         results[way] = {"mean": float(returns.mean()), "std": float(returns.std()), "returns": returns.tolist()}
-        print(f"{way} return {returns.mean():.1f} ± {returns.std():.1f}, {going.sum()} cut at 10,000 steps")
+        print(f"{way}: {returns.mean():.1f} ± {returns.std():.1f}", f"{sum(going)} cut at 10,000 steps" * any(going))
     return results
 
 

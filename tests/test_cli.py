@@ -1,5 +1,7 @@
 """The command line: what it refuses and how, what it writes, where it stops."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -145,6 +147,16 @@ def test_evaluate_changes_nothing(script, tmp_path):
     assert files(tmp_path) == before
     again = run(script, "--evaluate", tmp_path, "--eval-episodes", 3)
     assert again.stdout == done.stdout  # fixed start seeds
+
+
+def test_an_evaluation_of_an_endless_environment_ends(script, tmp_path):
+    assert run(script, *tiny(script), "--env-id", "envs:LQR-v0", "--run-dir", tmp_path).returncode == 0
+    endless = load(script)
+    endless.make_env = lambda env_id, video_dir=None, make=endless.make_env: make("envs:Endless-v0", video_dir)
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        result = endless.evaluate(tmp_path, 2)
+    assert result["deterministic"]["returns"] == [10_000, 10_000] and "2 cut at 10,000 steps" in out.getvalue()
 
 
 def test_copied_alone(script, tmp_path):

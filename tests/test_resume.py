@@ -12,7 +12,7 @@ import torch
 from conftest import ROOT, load
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-STEPS = 20_000
+STEPS = 10_000
 
 
 def command(script, run_dir, *options):
