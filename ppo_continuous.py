@@ -7,7 +7,7 @@ Schulman et al. 2017, arXiv:1707.06347v2: several epochs of minibatch gradient a
 with advantages A from GAE and λ-returns R = A + V(s). Where r has left [1 - ε, 1 + ε] in the direction that A asks for,
 the gradient is 0: a bound on the policy's step without a constraint. T steps of N environments make a batch, B = T·N.
 Beyond the paper: N environments in turn (more start states in a batch, and acting costs a fraction); observations
-and advantages normalised, rewards divided by the spread of returns (one set of defaults serves all environments);
+normalised, advantages whitened, rewards divided by the spread of returns (one set of defaults for all environments);
 a time limit bootstraps, only a death is worth 0; the gradient's norm is clipped; the step size falls linearly to 0.
 """
 
@@ -171,8 +171,8 @@ def update(policy, critic, optimizer, batch, rng, args):
         log_prob_old = policy.log_prob(obs, actions)  # (B,)
         values, next_values = critic(obs).view_as(rewards), critic(next_obs).view_as(rewards)  # (T, N)
     advantages = compute_gae(rewards, values, next_values, *ends, args.gamma, args.gae_lambda)
-    normalised = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-    columns = obs, actions, log_prob_old, normalised.flatten(), (advantages + values).flatten()
+    whitened = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    columns = obs, actions, log_prob_old, whitened.flatten(), (advantages + values).flatten()
     parameters, losses = optimizer.param_groups[0]["params"], []
     for _ in range(args.update_epochs):
         order = torch.from_numpy(rng.permutation(len(obs))).to(obs.device)
