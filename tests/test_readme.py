@@ -43,7 +43,7 @@ def test_commands(tmp_path):
             assert done.returncode == 2 and "cannot film" in done.stderr  # in one line, before anything else
             continue
         assert done.returncode == 0, (line, done.stderr)
-    assert DRAWS == bool(list((tmp_path / "runs" / "cheetah" / "videos").glob("*.mp4")))
+    assert DRAWS == bool(list((tmp_path / "runs" / "hopper" / "videos").glob("*.mp4")))
 
 
 def rows():
