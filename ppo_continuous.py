@@ -280,7 +280,7 @@ def train(args):
         step, recent = open_run(args, modules)
     except (OSError, RuntimeError, AssertionError) as error:
         raise UsageError(str(error).split("\n")[0]) from error
-    make_env(args.env_id, f"{args.run_dir}/videos" if args.capture_video else None).close()
+    make_env(args.env_id, f"{args.run_dir}/videos" if args.capture_video else None).close()  # can it be filmed?
     print(f"{SCRIPT} on {args.env_id}, seed {args.seed}, {device}: {args.run_dir}")
     first, last, silent = step // B, -(-args.total_timesteps // B), not sys.stdout.isatty()
     result_file = Path(args.run_dir, "result.json")

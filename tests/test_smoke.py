@@ -4,6 +4,8 @@ import json
 from importlib.metadata import version
 
 import numpy as np
+import torch
+from conftest import load
 
 
 def test_trains_and_plays(module, tmp_path):
@@ -19,7 +21,10 @@ def test_trains_and_plays(module, tmp_path):
     assert policy.act(np.zeros((4, 11))).shape == (4, 3)
 
 
-def test_import_runs_nothing(module, capsys, tmp_path, monkeypatch):
+def test_import_runs_nothing(script, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    random = torch.get_rng_state()
+    module = load(script)
     assert capsys.readouterr().out == "" and not list(tmp_path.iterdir())
+    assert torch.equal(torch.get_rng_state(), random)
     assert module.Args().env_id == "Hopper-v4"
