@@ -2,14 +2,13 @@
 
     python ppo_continuous.py --env-id Hopper-v4    # 3 minutes on one core; sampled actions then return about 2,600
 
-Schulman et al. 2017, arXiv:1707.06347v2: several epochs of minibatch gradient ascent on
+Schulman et al. 2017, arXiv:1707.06347v2: where a2c_continuous.py takes one step, epochs of minibatch gradient ascent on
     E[min(r A, clip(r, 1 - ε, 1 + ε) A)] - c E[(V(s) - R)²],  r = π_θ(a|s) / π_old(a|s)    (Eqs. 7 and 9, no entropy)
 with advantages A from GAE and λ-returns R = A + V(s). Where r has left [1 - ε, 1 + ε] in the direction that A asks for,
 the gradient is 0: a bound on the policy's step without a constraint. T steps of N environments make a batch, B = T·N.
 Beyond the paper: N environments in turn (more start states in a batch, and acting costs a fraction); observations
 normalised, advantages whitened, rewards divided by the spread of returns (one set of defaults for all environments);
-a time limit bootstraps, only a death is worth 0; the gradient's norm is clipped; the step size falls linearly to 0.
-"""
+a time limit bootstraps, only a death is worth 0; the gradient's norm is clipped; the step size falls linearly to 0."""
 
 import json
 import os
@@ -24,8 +23,12 @@ import numpy as np
 import torch
 import tyro
 from torch import nn
+from torch.distributions import Normal, kl_divergence
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
+
+SCRIPT = Path(__file__).stem
+COLUMNS = ("obs", "actions", "rewards", "next_obs", "terminated", "done", "sums")  # of a batch
 
 
 @dataclass
@@ -62,12 +65,6 @@ class Args:
             raise UsageError(f"--minibatch-size {self.minibatch_size} exceeds num_envs * num_steps: lower it")
 
 
-SCRIPT = Path(__file__).stem
-RUN_FILES = {"args", "checkpoint", "events", "result", "videos"}  # what a run's folder holds, without endings
-COLUMNS = ("obs", "actions", "rewards", "next_obs", "terminated", "done", "sums")
-FREE_ARGS = ("run_dir", "evaluate", "eval_episodes", "capture_video", "device")  # they change no number of a run
-
-
 class UsageError(Exception):
     """Bad input, found before the first step: one line and exit status 2."""
 
@@ -78,18 +75,15 @@ def make_env(env_id, video_dir=None):
     try:
         env = gym.make(env_id, disable_env_checker=True, **({"render_mode": "rgb_array"} if video_dir else {}))
         env = gym.wrappers.FlattenObservation(env)  # also copies: some environments return their own buffer
-    except (gym.error.Error, ImportError, NotImplementedError) as error:
-        raise UsageError(f"cannot make {env_id}: {error}") from error
-    if not isinstance(env.action_space, gym.spaces.Box) or not isinstance(env.observation_space, gym.spaces.Box):
-        raise UsageError(f"{env_id}: a Box is needed, not {env.action_space} and (flat) {env.observation_space}")
-    if video_dir:
-        os.environ.setdefault("MUJOCO_GL", "egl" if sys.platform == "linux" and "DISPLAY" not in os.environ else "glfw")
-        try:
+        if video_dir:
+            os.environ.setdefault("MUJOCO_GL", "glfw" if sys.platform != "linux" or "DISPLAY" in os.environ else "egl")
             env.reset()
             env.render()  # what is missing shows now, not after the training
             env = gym.wrappers.RecordVideo(env, video_dir, lambda episode: episode == 0)
-        except Exception as error:  # whatever an environment's drawing library raises
-            raise UsageError(f"cannot film {env_id}, see Video in the README: {error}") from error
+    except Exception as error:  # an unknown name, a missing package, whatever a library for drawing raises
+        raise UsageError(f"cannot make {env_id}{', or film it (README, Video)' * bool(video_dir)}: {error}") from error
+    if not isinstance(env.action_space, gym.spaces.Box) or not isinstance(env.observation_space, gym.spaces.Box):
+        raise UsageError(f"{env_id}: a Box is needed, not {env.action_space} and (flat) {env.observation_space}")
     return env
 
 
@@ -147,8 +141,7 @@ def compute_gae(rewards, values, next_values, terminated, done, gamma, gae_lambd
     """Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438v6, Eq. 16); every tensor is (T, N).
 
     δ_t = r_t + γ V(s_{t+1}) - V(s_t),  A_t = Σ_l (γλ)^l δ_{t+l}, cut at the end of an episode.
-    λ = 0 gives the one-step advantage r + γ V(s') - V(s), λ = 1 the return minus V(s).
-    """
+    λ = 0 gives the one-step advantage r + γ V(s') - V(s), λ = 1 the return minus V(s)."""
     deltas = rewards + gamma * next_values * terminated.logical_not() - values  # a time limit bootstraps, no death
     decays = gamma * gae_lambda * done.logical_not().to(deltas.dtype)
     advantages, advantage = torch.empty_like(deltas), 0
@@ -172,8 +165,7 @@ def update(policy, critic, optimizer, batch, rng, args):
         values, next_values = critic(obs).view_as(rewards), critic(next_obs).view_as(rewards)  # (T, N)
     advantages = compute_gae(rewards, values, next_values, *ends, args.gamma, args.gae_lambda)
     whitened = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-    columns = obs, actions, log_prob_old, whitened.flatten(), (advantages + values).flatten()
-    parameters, losses = optimizer.param_groups[0]["params"], []
+    columns, losses = (obs, actions, log_prob_old, whitened.flatten(), (advantages + values).flatten()), []
     for _ in range(args.update_epochs):
         order = torch.from_numpy(rng.permutation(len(obs))).to(obs.device)
         for s, a, log_prob_s, A, R in zip(*(column[order].split(args.minibatch_size) for column in columns)):
@@ -181,7 +173,7 @@ def update(policy, critic, optimizer, batch, rng, args):
             value_loss = ((critic(s) - R) ** 2).mean()
             optimizer.zero_grad()
             (policy_loss + args.vf_coef * value_loss).backward()
-            gradient_norm = nn.utils.clip_grad_norm_(parameters, args.max_grad_norm)
+            gradient_norm = nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], args.max_grad_norm)
             optimizer.step()
             losses.append(torch.stack([policy_loss, value_loss, gradient_norm]).detach())
     return dict(zip(("policy_loss", "value_loss", "gradient_norm"), torch.stack(losses).T.cpu().numpy()))
@@ -205,42 +197,41 @@ def load_policy(run_dir):
 
 def save_checkpoint(args, modules, **values):
     """Writes under another name first: a crash at any moment leaves a whole checkpoint, the old one or the new one."""
-    values |= {name: module.state_dict() for name, module in modules.items()}
-    temporary = Path(args.run_dir, "checkpoint.tmp")
+    half = Path(args.run_dir, "checkpoint.tmp")
     try:
-        torch.save({SCRIPT: {"args": asdict(args)} | values}, temporary)
-        temporary.replace(Path(args.run_dir, "checkpoint.pt"))
+        torch.save({SCRIPT: {"args": asdict(args), **values} | {k: x.state_dict() for k, x in modules.items()}}, half)
+        half.replace(Path(args.run_dir, "checkpoint.pt"))
     finally:
-        temporary.unlink(missing_ok=True)
+        half.unlink(missing_ok=True)
 
 
 def open_run(args, modules):
     """Makes args.run_dir or loads the run that it holds; UsageError, nothing changed, for other files or arguments."""
     name = f"{args.env_id}__{SCRIPT}__{args.seed}__{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09}"
     args.run_dir = args.run_dir or "runs/" + name.replace("/", "_").replace(":", "_")
-    run_dir, checkpoint = Path(args.run_dir), {"step": 0, "recent": []}
-    run_dir.mkdir(parents=True, exist_ok=True)
-    if (run_dir / "checkpoint.pt").exists():
-        checkpoint = load_checkpoint(run_dir)
-        for field, value in asdict(args).items():
-            old = checkpoint["args"].get(field)
-            if value != old and field not in FREE_ARGS and not (field == "total_timesteps" and value > old):
-                raise UsageError(f"{run_dir} was started with {field} {old}, not {value}")
+    folder, checkpoint = Path(args.run_dir), {"step": 0, "recent": []}
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "checkpoint.pt").exists():
+        checkpoint = load_checkpoint(folder)
+        free = {"run_dir", "evaluate", "eval_episodes", "capture_video", "device"}  # they change no number of a run
+        for field in sorted(asdict(args).keys() - free):
+            old, new = checkpoint["args"].get(field), getattr(args, field)
+            if new != old and not (field == "total_timesteps" and new > old):
+                raise UsageError(f"{folder} was started with {field} {old}, not {new}")
         for name, module in modules.items():
             module.load_state_dict(checkpoint[name])
-    elif other := {path.name.split(".")[0] for path in run_dir.iterdir()} - RUN_FILES:
-        raise UsageError(f"{run_dir} holds other things, such as {min(other)}: choose another folder")
+    elif odd := {x.name.split(".")[0] for x in folder.iterdir()} - {"args", "checkpoint", "events", "result", "videos"}:
+        raise UsageError(f"{folder} holds other things, such as {min(odd)}: choose another folder")
     versions = {package: version(package) for package in ("torch", "numpy", "gymnasium", "mujoco")}
-    (run_dir / "args.json").write_text(json.dumps({"script": SCRIPT, **asdict(args), "versions": versions}, indent=2))
+    (folder / "args.json").write_text(json.dumps({"script": SCRIPT, **asdict(args), "versions": versions}, indent=2))
     return checkpoint["step"], checkpoint["recent"]
 
 
-def check_finite(step, stride, **quantities):
-    """FloatingPointError for the first row, in time order, that is not finite; row i is of step + (i + 1) · stride."""
-    for i, row in enumerate(zip(*quantities.values())):
-        for name, value in zip(quantities, row):
-            if not np.isfinite(value).all():
-                raise FloatingPointError(f"{name} is not finite at step {step + (i + 1) * stride}")
+def check_finite(step, stride, columns):
+    """FloatingPointError at the first row, in time order, that is not finite; row i is of step + (i + 1) · stride."""
+    bad = np.stack([~np.isfinite(x).reshape(len(x), -1).all(1) for x in columns.values()], 1)  # (rows, columns)
+    for i, column in np.argwhere(bad)[:1]:
+        raise FloatingPointError(f"{list(columns)[column]} is not finite at step {step + (i + 1) * stride}")
 
 
 def evaluate(run_dir, episodes=20, capture_video=False, ways=("deterministic", "sampled")):
@@ -269,10 +260,9 @@ def train(args):
     T, N, B = args.num_steps, args.num_envs, args.num_steps * args.num_envs
     envs = gym.vector.SyncVectorEnv([lambda: make_env(args.env_id)] * N, autoreset_mode="SameStep")
     sizes = envs.single_observation_space.shape[0], envs.single_action_space.low, envs.single_action_space.high
-    actor = Policy(*sizes)  # acts on the CPU: a round trip to a GPU at every step would cost more than the step
     try:
         device = torch.device(("cpu", "cuda")[torch.cuda.is_available()] if args.device == "auto" else args.device)
-        policy = Policy(*sizes).to(device)
+        actor, policy = Policy(*sizes), Policy(*sizes).to(device)  # a round trip to a GPU costs more than to act here
         critic = nn.Sequential(mlp(sizes[0], 1, gain=1.0), nn.Flatten(0)).to(device)  # values are (B,), never (B, 1)
         critic.statistics = nn.Buffer(torch.tensor([[0.0], [0.0], [1.0]], device=device))  # of returns: σ is V's unit
         optimizer = torch.optim.Adam([*policy.parameters(), *critic.parameters()], eps=1e-5, fused=True)
@@ -282,23 +272,21 @@ def train(args):
         raise UsageError(str(error).split("\n")[0]) from error
     make_env(args.env_id, f"{args.run_dir}/videos" if args.capture_video else None).close()  # can it be filmed?
     print(f"{SCRIPT} on {args.env_id}, seed {args.seed}, {device}: {args.run_dir}")
-    first, last, silent = step // B, -(-args.total_timesteps // B), not sys.stdout.isatty()
-    result_file = Path(args.run_dir, "result.json")
-    if first >= last and result_file.exists() and json.loads(result_file.read_text())["steps"] == step:
+    first, result_file = step, Path(args.run_dir, "result.json")
+    if step >= args.total_timesteps and result_file.exists() and json.loads(result_file.read_text())["steps"] == step:
         print(result_file.read_text())
         return Path(args.run_dir)
     writer, start, sps = SummaryWriter(args.run_dir, purge_step=step + 1), time.time(), 0
     writer.add_text("hyperparameters", json.dumps(asdict(args), indent=4), step + 1)  # purged like what follows
-    progress = tqdm(range(first, last), initial=first, total=last, unit=" steps", unit_scale=B, disable=silent)
-    for iteration in progress:
-        if iteration == first or step % (args.checkpoint_interval * N) < B:  # start anew, so that going on is exact
+    progress = tqdm(initial=step, total=args.total_timesteps, unit=" steps", unit_scale=True, disable=None)
+    while step < args.total_timesteps:
+        if step == first or step % (args.checkpoint_interval * N) < B:  # start anew, so that going on is exact
             save_checkpoint(args, modules, step=step, recent=recent)
             seeds = [np.random.SeedSequence([args.seed, step, i]).generate_state(1)[0] for i in range(N)]
             obs, sums = envs.reset(seed=[int(seed) for seed in seeds])[0], np.zeros((N, 3))
-        rng = np.random.default_rng([args.seed, iteration])  # a function of the place: no random state to save
+        rows, rng = [], np.random.default_rng([args.seed, step // B])  # a function of the place: nothing to save
         noise = torch.from_numpy(rng.standard_normal((T, N, actor.mid.numel()), np.float32))
-        actor.load_state_dict(policy.state_dict())
-        rows = []
+        actor.cpu().load_state_dict(policy.state_dict())
         for t in range(T):
             actions = actor.sample(obs, noise[t])
             next_obs, rewards, terminated, truncated, info = envs.step(actor.to_bounds(actions))
@@ -309,7 +297,7 @@ def train(args):
             rows.append((obs, actions.numpy(), rewards, successors, terminated, done, sums))
             obs, sums = next_obs, sums * ~done[:, None]
         batch = dict(zip(COLUMNS, map(np.stack, zip(*rows))))  # (T, N, ...)
-        check_finite(step, N, observation=batch["obs"], reward=batch["rewards"], next_observation=batch["next_obs"])
+        check_finite(step, N, batch)
         critic.statistics.copy_(merge_statistics(critic.statistics, batch["sums"][..., :1]))
         tensors = {name: torch.as_tensor(x.astype(np.float32), device=device) for name, x in batch.items()}
         tensors["rewards"] /= (critic.statistics[2] + 1e-8).sqrt()
@@ -317,18 +305,23 @@ def train(args):
         losses = update(policy, critic, optimizer, tensors, rng, args)
         policy.statistics.copy_(merge_statistics(policy.statistics, batch["obs"]))  # only now: π_old is what has acted
         step += B
-        check_finite(step, 0, **losses)
-        sps = (step - first * B) / (time.time() - start)
-        scalars = {"charts/SPS": sps, "charts/learning_rate": lr} | {f"losses/{k}": x.mean() for k, x in losses.items()}
-        if batch["done"].any():
-            _, returns, lengths = batch["sums"][batch["done"]].T
-            recent = (recent + returns.tolist())[-100:]
-            scalars |= {"charts/episodic_return": returns.mean(), "charts/episodic_length": lengths.mean()}
-        for tag, value in scalars.items():
-            writer.add_scalar(tag, value, step)
+        check_finite(step, 0, losses)
+        with torch.no_grad():  # how far the update went; the actor is π_old still
+            s, a = actor.to(device).normalize(tensors["obs"]), tensors["actions"]
+            kl = kl_divergence(*(Normal(pi.mean(s), pi.log_std.exp()) for pi in (actor, policy))).sum(-1).cpu().numpy()
+            ratio = (policy.log_prob(s, a) - actor.log_prob(s, a)).exp().cpu()
+        losses |= dict(kl=kl, kl_max=kl.max(), ratio_q01=np.quantile(ratio, 0.01), ratio_q99=np.quantile(ratio, 0.99))
+        sps = (step - first) / (time.time() - start)
+        _, returns, lengths = batch["sums"][batch["done"]].T  # of the episodes that have ended
+        recent = (recent + returns.tolist())[-100:]
+        episodes = dict(episodic_return=returns.mean(), episodic_length=lengths.mean()) if len(returns) else {}
+        for group, values in {"charts": dict(SPS=sps, learning_rate=lr) | episodes, "losses": losses}.items():
+            for name, value in values.items():
+                writer.add_scalar(f"{group}/{name}", np.mean(value), step)
         writer.flush()
         progress.set_postfix_str(f"return {np.mean(recent or np.nan):.1f}")
-        if silent and iteration % 25 == 0:
+        progress.update(B)
+        if progress.disable and step % 50_000 < B:  # no terminal
             print(f"{step:,} steps, {sps:,.0f} steps/s, return {np.mean(recent or np.nan):.1f}")
     save_checkpoint(args, modules, step=step, recent=recent)
     result = evaluate(args.run_dir, args.eval_episodes, args.capture_video)

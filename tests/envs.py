@@ -44,6 +44,19 @@ class Mortal(Scalar):
         return obs, reward, self.t == 7, False, info
 
 
+class TwoLengths(Scalar):
+    """Dies at step 3 or at step 30, as the reset draws it."""
+
+    def reset(self, seed=None, options=None):
+        result = super().reset(seed=seed)
+        self.length = 3 if self.np_random.random() < 0.5 else 30
+        return result
+
+    def step(self, action):
+        obs, reward, _, _, info = super().step(action)
+        return obs, reward, self.t == self.length, False, info
+
+
 class OwnBuffer(Scalar):
     """Returns the same array at every step, and writes the reset observation into it."""
 
@@ -138,11 +151,12 @@ class Endless(Scalar):
     """Neither dies nor ends."""
 
 
-LIMITS = {"Scalar": 50, "Noise": 50, "Mortal": 1000, "OwnBuffer": 10, "LQR": 20, "Endless": None}
+LIMITS = {"Scalar": 50, "Noise": 50, "Mortal": 1000, "TwoLengths": 1000, "OwnBuffer": 10, "LQR": 20, "Endless": None}
 for cls in (
     Scalar,
     Noise,
     Mortal,
+    TwoLengths,
     OwnBuffer,
     LQR,
     Bounds,

@@ -149,6 +149,11 @@ def test_evaluate_changes_nothing(script, tmp_path):
     assert again.stdout == done.stdout  # fixed start seeds
 
 
+def test_reinforce_needs_episodes_that_end(tmp_path):
+    done = run("reinforce", *tiny("reinforce"), "--env-id", "envs:Endless-v0", "--run-dir", tmp_path)
+    refused(done, "envs:Endless-v0", "100,000 steps")
+
+
 def test_an_evaluation_of_an_endless_environment_ends(script, tmp_path):
     assert run(script, *tiny(script), "--env-id", "envs:LQR-v0", "--run-dir", tmp_path).returncode == 0
     endless = load(script)
@@ -179,9 +184,12 @@ def test_copied_alone(script, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} <= {f"{script}.py", "run", "__pycache__"}
 
 
-@pytest.mark.parametrize("env_id, words", [("NaN", ["reward", "step 80"]), ("NaNObs", ["observation", "step 120"])])
-def test_the_first_number_that_is_not_finite(script, tmp_path, env_id, words):
+@pytest.mark.parametrize("env_id, name, step", [("NaN", "rewards", 40), ("NaNObs", "obs", 60)])
+def test_the_first_number_that_is_not_finite(script, tmp_path, env_id, name, step):
     """2 environments: step 40 of an episode is step 80 of the run. The reward comes first, so it is the cause named."""
+    words = [f"{name} is not finite", f"step {2 * step}"]
+    if script == "reinforce":  # one environment, and rows that hold no successor
+        words[1] = f"step {step + (name == 'obs')}"
     done = run(script, *tiny(script), "--env-id", f"envs:{env_id}-v0", "--run-dir", tmp_path)
     assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
     assert all(word in done.stderr for word in words), done.stderr

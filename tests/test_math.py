@@ -75,51 +75,337 @@ def test_clipped_surrogate(ppo, advantage, ratio, value, gradient):
         assert log_prob.grad.item() == 0
 
 
-def ppo_batch(ppo, policy, T=16, N=3):
+def networks(module, obs_dim=3, act_dim=2, seed=0):
+    torch.manual_seed(seed)
+    policy = module.Policy(obs_dim, -np.ones(act_dim), np.ones(act_dim))
+    return policy, torch.nn.Sequential(module.mlp(obs_dim, 1, 1.0), torch.nn.Flatten(0))
+
+
+def random_batch(policy, T=16, N=3, ends=0.1):
     """A rollout of random numbers, with deaths, time limits and actions of the policy."""
     rng = np.random.default_rng(1)
     obs_dim, act_dim = policy.statistics.shape[1], policy.log_std.numel()
     obs, next_obs = rng.normal(size=(2, T, N, obs_dim))
     actions = policy.sample(torch.as_tensor(obs, dtype=torch.float32), torch.randn(T, N, act_dim))
-    terminated, truncated = rng.random((2, T, N)) < 0.1
+    terminated, truncated = rng.random((2, T, N)) < ends
     batch = {"obs": obs, "next_obs": next_obs, "rewards": rng.normal(size=(T, N))}
     batch |= {"terminated": terminated, "done": terminated | truncated}
     return {name: torch.as_tensor(x.astype(np.float32)) for name, x in batch.items()} | {"actions": actions}
 
 
-def test_ppo_gradient_at_the_old_parameters(ppo):
-    """One epoch of one minibatch: the gradients are those of A2C, of E[A log π] and of (V - R)²."""
-    torch.manual_seed(0)
-    policy, critic = (
-        ppo.Policy(3, -np.ones(2), np.ones(2)),
-        torch.nn.Sequential(ppo.mlp(3, 1, 1.0), torch.nn.Flatten(0)),
-    )
-    batch = ppo_batch(ppo, policy)
-    optimizer = torch.optim.SGD([*policy.parameters(), *critic.parameters()], lr=0.0)
-    args = ppo.Args(num_envs=3, num_steps=16, minibatch_size=48, update_epochs=1, max_grad_norm=1e9, vf_coef=0.3)
-    ppo.update(policy, critic, optimizer, batch, np.random.default_rng(0), args)
-    got = [p.grad.clone() for p in (*policy.parameters(), *critic.parameters())]
-
-    obs, next_obs = (policy.normalize(batch[name]) for name in ("obs", "next_obs"))
-    with torch.no_grad():
-        values, next_values = (critic(x.flatten(0, 1)).reshape(16, 3) for x in (obs, next_obs))
-    columns = [batch["rewards"], values, next_values, batch["terminated"] > 0, batch["done"] > 0]
-    advantages = torch.as_tensor(gae_by_definition(*(x.numpy() for x in columns), 0.99, 0.95), dtype=torch.float32)
+def policy_gradient(policy, batch, weights):
+    """∇E[w log π(a|s)] with torch's own density, one tensor per parameter of the policy."""
+    obs = policy.normalize(batch["obs"])
     normal = torch.distributions.Normal(policy.mean(obs), policy.log_std.exp())
-    whitened = (advantages - advantages.mean()) / advantages.std()
-    gain = (whitened * normal.log_prob(batch["actions"]).sum(-1)).mean()
-    errors = critic(obs.flatten(0, 1)).reshape(16, 3) - (advantages + values)
-    expected = torch.autograd.grad(-gain + 0.3 * (errors**2).mean(), [*policy.parameters(), *critic.parameters()])
-    for one, other in zip(got, expected):
-        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+    return torch.autograd.grad((weights * normal.log_prob(batch["actions"]).sum(-1)).mean(), list(policy.parameters()))
+
+
+def gradients(name, batch, args, weights_from=None):
+    """What the script's own update hands to its optimizer, whose step size is 0: the policy's, then the critic's."""
+    module = load(name)
+    policy, critic = networks(module)
+    parameters = [*policy.parameters(), *([] if name == "reinforce" else critic.parameters())]
+    if weights_from is not None:
+        critic.load_state_dict(weights_from)
+    optimizer = torch.optim.SGD(parameters, lr=0.0)
+    rest = {"reinforce": (policy, optimizer, batch, args), "a2c_continuous": (policy, critic, optimizer, batch, args)}
+    rng = np.random.default_rng(0)
+    module.update(*rest.get(name, (policy, critic, optimizer, batch, rng, args)))
+    count = len(list(policy.parameters()))
+    return [p.grad.clone() for p in parameters[:count]], [p.grad.clone() for p in parameters[count:]]
+
+
+def close(one, other, scale=1.0, shift=None):
+    """one = (other - shift) · scale, tensor by tensor."""
+    for i, (x, y) in enumerate(zip(one, other, strict=True)):
+        torch.testing.assert_close(x, (y - (shift[i] if shift else 0)) * scale, atol=2e-6, rtol=1e-4)
+
+
+def a2c_args(**changes):
+    return load("a2c_continuous").Args(num_envs=3, num_steps=16, max_grad_norm=1e9, vf_coef=0.3, **changes)
+
+
+def gae_of(policy, critic, batch, gamma=0.99, lam=0.95):
+    """Advantages by the definition, and V, both (T, N)."""
+    with torch.no_grad():
+        obs, next_obs = (policy.normalize(batch[name]) for name in ("obs", "next_obs"))
+        values, next_values = (critic(x.flatten(0, 1)).view_as(batch["rewards"]) for x in (obs, next_obs))
+    columns = [batch["rewards"], values, next_values, batch["terminated"] > 0, batch["done"] > 0]
+    advantages = gae_by_definition(*(x.numpy() for x in columns), gamma, lam)
+    return torch.as_tensor(advantages, dtype=torch.float32), values
+
+
+def test_a2c_gradient():
+    """The policy's is ∇E[A log π] with A by its definition, the critic's c ∇E[(V - R)²]."""
+    policy, critic = networks(load("a2c_continuous"))
+    batch = random_batch(policy)
+    of_policy, of_critic = gradients("a2c_continuous", batch, a2c_args())
+    advantages, values = gae_of(policy, critic, batch)
+    close(of_policy, policy_gradient(policy, batch, advantages), scale=-1)
+    errors = critic(policy.normalize(batch["obs"]).flatten(0, 1)).view_as(values) - (advantages + values)
+    close(of_critic, torch.autograd.grad(0.3 * (errors**2).mean(), list(critic.parameters())))
+
+
+def test_ppo_gradient_at_the_old_parameters_is_that_of_a2c(ppo):
+    """One epoch of one minibatch. PPO whitens A to (A - m) / σ: its gradient is (A2C's - m ∇E[log π]) / σ, exactly."""
+    policy, critic = networks(ppo)
+    batch = random_batch(policy)
+    args = ppo.Args(num_envs=3, num_steps=16, minibatch_size=48, update_epochs=1, max_grad_norm=1e9, vf_coef=0.3)
+    of_policy, of_critic = gradients("ppo_continuous", batch, args)
+    a2c_policy, a2c_critic = gradients("a2c_continuous", batch, a2c_args())
+    advantages, _ = gae_of(policy, critic, batch)
+    shift = [-g * advantages.mean() for g in policy_gradient(policy, batch, torch.ones(16, 3))]
+    close(of_policy, a2c_policy, 1 / advantages.std(), shift)
+    close(of_critic, a2c_critic)
+
+
+def test_trpo_gradient_at_the_old_parameters_is_that_of_a2c(monkeypatch):
+    """g, the right-hand side of H x = g, is A2C's policy gradient."""
+    module, seen = load("trpo_continuous"), []
+    real = module.conjugate_gradient
+    policy, critic = networks(module)
+    batch = random_batch(policy)
+    monkeypatch.setattr(module, "conjugate_gradient", lambda f, b, *rest: seen.append(b) or real(f, b, *rest))
+    args = module.Args(num_envs=3, num_steps=16, minibatch_size=48, update_epochs=1)
+    optimizer = torch.optim.SGD(critic.parameters(), lr=0.0)
+    module.update(policy, critic, optimizer, batch, np.random.default_rng(0), args)
+    expected, _ = gradients("a2c_continuous", batch, a2c_args())
+    torch.testing.assert_close(seen[0], -torch.cat([g.flatten() for g in expected]), atol=2e-6, rtol=1e-4)
+
+
+def test_reinforce_gradient_is_that_of_a2c_without_a_critic():
+    """V = 0, λ = 1, whole episodes. REINFORCE whitens G to (G - m) / σ: its gradient is (A2C's - m ∇E[log π]) / σ."""
+    module = load("reinforce")
+    policy, critic = networks(module)
+    nothing = {name: torch.zeros_like(x) for name, x in critic.state_dict().items()}
+    batch = random_batch(policy, T=48, N=1)
+    batch["terminated"][-1], batch["done"][-1] = 1, 1
+    flat = {name: x.flatten(0, 1) for name, x in batch.items()} | {"sums": torch.ones(48, 2)}
+    of_policy, _ = gradients("reinforce", flat, module.Args(gamma=0.9))
+    a2c_policy, _ = gradients("a2c_continuous", batch, a2c_args(gamma=0.9, gae_lambda=1.0), nothing)
+    returns = torch.tensor(returns_by_definition(flat["rewards"].numpy(), flat["done"].numpy() > 0, 0.9))
+    shift = [-g * returns.mean() for g in policy_gradient(policy, flat, torch.ones(48))]
+    close(of_policy, a2c_policy, 1 / returns.std(), shift)
+
+
+def returns_by_definition(rewards, done, gamma):
+    """G_n = Σ_k γ^k r_{n+k}, each sum written out up to the end of the episode."""
+    ends = np.flatnonzero(done)
+    last = [ends[ends >= t][0] for t in range(len(rewards))]
+    sums = [sum(gamma ** (k - t) * rewards[k] for k in range(t, last[t] + 1)) for t in range(len(rewards))]
+    return np.array(sums, np.float32)
+
+
+def test_returns_to_go():
+    rng = np.random.default_rng(0)
+    rewards, done = rng.normal(size=200).astype(np.float32), rng.random(200) < 0.1
+    done[-1] = True
+    for gamma in (0.0, 0.9, 1.0):
+        got = load("reinforce").returns_to_go(torch.from_numpy(rewards), torch.from_numpy(done), gamma)
+        np.testing.assert_allclose(got, returns_by_definition(rewards, done, gamma), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("discounted", [True, False])
+def test_reinforce_gradient_of_a_small_discounted_problem(discounted):
+    """Two steps in states 0.5 and -1, rewards -(a - 1)² and -(a + 1)² for actions N(μ(s), σ²).
+
+    With γ^n the gradient is that of J = E[r_0 + γ r_1], exactly known; without, every state counts alike: E[r_0 + r_1].
+    """
+    module, gamma, episodes = load("reinforce"), 0.5, 100_000
+    policy, _ = networks(module, 1, 1)
+    policy.log_std.data.fill_(-0.3)
+    noise = torch.randn(2, episodes, 1, generator=torch.Generator().manual_seed(0))
+    noise = (noise - noise.mean(1, keepdim=True)) / noise.std(1, keepdim=True)
+    obs = torch.tensor([0.5, -1.0]).repeat(episodes, 1).T.unsqueeze(-1)  # (2, episodes, 1)
+    actions = policy.sample(obs, noise)
+    targets = torch.tensor([1.0, -1.0]).view(2, 1, 1)
+    rewards, steps = -((actions - targets) ** 2).squeeze(-1), torch.tensor([[1.0], [2.0]]).repeat(1, episodes)
+    columns = {"obs": obs, "actions": actions, "rewards": rewards, "done": steps == 2}
+    columns |= {"sums": torch.stack([steps, steps], -1)}
+    batch = {name: x.transpose(0, 1).flatten(0, 1).float() for name, x in columns.items()}  # episode after episode
+    args = module.Args(gamma=gamma, discounted_gradient=discounted)
+    optimizer = torch.optim.SGD(policy.parameters(), lr=0.0)
+    module.update(policy, optimizer, batch, args)
+    spread = (rewards + torch.stack([gamma * rewards[1], 0 * rewards[1]])).std()
+    got = [-p.grad * spread * 2 for p in policy.parameters()]  # per episode of two steps, in units of G
+
+    mu = policy.mean(policy.normalize(torch.tensor([[0.5], [-1.0]]))).squeeze(-1)
+    weights = torch.tensor([1.0, gamma if discounted else 1.0])
+    objective = -(weights * ((mu - targets.flatten()) ** 2 + (2 * policy.log_std).exp())).sum()
+    expected = torch.autograd.grad(objective, list(policy.parameters()))
+    got, expected = (torch.cat([x.flatten() for x in xs]) for xs in (got, expected))
+    assert (got - expected).norm() < 0.03 * expected.norm()
+
+
+def gaussians():
+    """Means (B, 3), log σ (3,) of an old and a new policy that are well apart."""
+    rng = torch.Generator().manual_seed(0)
+    means = torch.randn(2, 5, 3, generator=rng)
+    return means[0], torch.tensor([-0.5, 0.2, 0.1]), means[1], torch.tensor([0.3, 0.8, 0.9])
+
+
+def test_kl_divergence():
+    """D(π_old ‖ π): torch's, and the Monte Carlo mean of log π_old - log π under π_old; not the reverse."""
+    mean_old, log_std_old, mean, log_std = gaussians()
+    got = load("trpo_continuous").kl_divergence(mean_old, log_std_old, mean, log_std)
+    old, new = (torch.distributions.Normal(m, s.exp()) for m, s in ((mean_old, log_std_old), (mean, log_std)))
+    torch.testing.assert_close(got, torch.distributions.kl_divergence(old, new).sum(-1))
+    torch.manual_seed(0)
+    actions = old.sample((400_000,))
+    monte_carlo = (old.log_prob(actions) - new.log_prob(actions)).sum(-1).mean(0)
+    torch.testing.assert_close(got, monte_carlo, rtol=0.02, atol=0.01)
+    reverse = torch.distributions.kl_divergence(new, old).sum(-1)
+    assert ((got - reverse).abs() > 0.1 * got).all()
+
+
+def trpo_case(obs_dim=2, act_dim=2, B=64, seed=0):
+    """A policy, normalised observations, actions of the policy, advantages; in float64."""
+    module = load("trpo_continuous")
+    policy = networks(module, obs_dim, act_dim, seed)[0].double()
+    for p in policy.parameters():
+        p.data += 0.1 * torch.randn_like(p)
+    obs, advantages = torch.randn(B, obs_dim, dtype=torch.float64), torch.randn(B, dtype=torch.float64)
+    with torch.no_grad():
+        actions = policy.mean(obs) + policy.log_std.exp() * torch.randn(B, act_dim, dtype=torch.float64)
+    return module, policy, obs, actions, advantages
+
+
+def flat(tensors):
+    return torch.cat([x.flatten() for x in tensors])
+
+
+def hessian_of_the_mean_kl(policy, obs):
+    """Dense, by differentiating twice a KL written with torch.distributions, for every parameter."""
+    names, parameters = zip(*policy.named_parameters())
+    with torch.no_grad():
+        old = torch.distributions.Normal(policy.mean(obs), policy.log_std.exp())
+
+    def kl(vector):
+        parts = vector.split([p.numel() for p in parameters])
+        values = {name: part.view_as(p) for name, part, p in zip(names, parts, parameters)}
+        mean = torch.func.functional_call(policy.mean, {k[5:]: v for k, v in values.items() if k[:5] == "mean."}, obs)
+        new = torch.distributions.Normal(mean, values["log_std"].exp())
+        return torch.distributions.kl_divergence(old, new).sum(-1).mean()
+
+    return torch.autograd.functional.hessian(kl, flat(parameters).detach())
+
+
+def small(policy):
+    """The same with hidden layers of 4 units, so that its Hessian can be written out."""
+    layers = policy.mean
+    layers[0], layers[2], layers[4] = (
+        torch.nn.Linear(a, b, dtype=torch.float64)
+        for a, b in ((layers[0].in_features, 4), (4, 4), (4, layers[4].out_features))
+    )
+    return policy
+
+
+def test_fisher_vector_product_is_the_hessian_of_the_kl():
+    module, policy, obs, _, _ = trpo_case()
+    parameters = list(small(policy).parameters())
+    old = policy.mean(obs).detach(), policy.log_std.detach().clone()
+    kl = module.kl_divergence(*old, policy.mean(obs), policy.log_std).mean()
+    gradient = flat(torch.autograd.grad(kl, parameters, create_graph=True))
+    H = hessian_of_the_mean_kl(policy, obs)
+    v = torch.randn(len(H), dtype=torch.float64)
+    torch.testing.assert_close(module.fisher_vector_product(v, gradient, parameters, 0.0), H @ v)
+    torch.testing.assert_close(module.fisher_vector_product(v, gradient, parameters, 0.1), H @ v + 0.1 * v)
+
+
+def test_conjugate_gradient():
+    torch.manual_seed(0)
+    conjugate_gradient = load("trpo_continuous").conjugate_gradient
+    root, b = torch.randn(20, 20, dtype=torch.float64), torch.randn(20, dtype=torch.float64)
+    matrix = root @ root.T + torch.eye(20)
+    x, residual = conjugate_gradient(lambda v: matrix @ v, b, 100, tolerance=1e-12)
+    torch.testing.assert_close(x, torch.linalg.solve(matrix, b))
+    assert residual < 1e-10
+    x, residual = conjugate_gradient(lambda v: matrix @ v, b, 3)
+    assert residual == pytest.approx(float((matrix @ x - b).norm() / b.norm())) and residual > 1e-3
+    calls = []
+    conjugate_gradient(lambda v: calls.append(0) or 2 * v, b, 100)
+    assert len(calls) == 2  # the residual is 0 after one step, found at the second
+    for nothing in (torch.zeros(20), torch.full((20,), float("nan"))):
+        assert (conjugate_gradient(lambda v: matrix.float() @ v, nothing, 10)[0] == 0).all()
+    x, _ = conjugate_gradient(lambda v: -v, b, 10)
+    assert (x == 0).all()  # not positive definite: no step
+
+
+def test_trust_region_step_is_the_natural_gradient():
+    """θ - θ_old is √(2δ / xᵀHx) x for the dense H (with its damping) and x = H⁻¹ g, where δ is small."""
+    module, policy, obs, actions, advantages = trpo_case()
+    parameters = list(small(policy).parameters())
+    H = hessian_of_the_mean_kl(policy, obs) + 0.1 * torch.eye(sum(p.numel() for p in parameters))
+    old = flat(parameters).detach().clone()
+    g = flat(torch.autograd.grad((policy.log_prob(obs, actions) * advantages).mean(), parameters))
+    x = torch.linalg.solve(H, g)
+    args = module.Args(max_kl=1e-6, cg_iterations=200)
+    scalars = module.trust_region_step(policy, obs, actions, advantages, args)
+    step = (2e-6 / (x @ H @ x)).sqrt() * x
+    torch.testing.assert_close(flat(parameters).detach() - old, step, rtol=1e-3, atol=1e-9)
+    assert scalars["backtracks"] == 0 and scalars["cg_residual"] < 1e-4
+    assert float(scalars["improvement"]) == pytest.approx(float(scalars["expected_improvement"]), rel=0.01)
+
+
+@pytest.mark.parametrize("max_kl", [0.01, 1.0, 30.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_an_accepted_step_keeps_to_the_trust_region(max_kl, seed):
+    module, policy, obs, actions, advantages = trpo_case(seed=seed)
+    with torch.no_grad():
+        old = torch.distributions.Normal(policy.mean(obs), policy.log_std.exp())
+        before = policy.log_prob(obs, actions)
+    scalars = module.trust_region_step(policy, obs, actions, advantages, module.Args(max_kl=max_kl))
+    with torch.no_grad():
+        new = torch.distributions.Normal(policy.mean(obs), policy.log_std.exp())
+        kl = torch.distributions.kl_divergence(old, new).sum(-1).mean()
+        improvement = ((policy.log_prob(obs, actions) - before).exp() * advantages).mean() - advantages.mean()
+    assert 0 < kl <= max_kl * (1 + 1e-9) and improvement > 0
+    assert float(scalars["improvement"]) == pytest.approx(float(improvement))
+    assert max_kl < 30 or scalars["backtracks"] > 0  # where the quadratic is far off, the full step breaks the bound
+
+
+def test_the_line_search_wants_an_improvement(monkeypatch):
+    """A surrogate that is worse than the old one at the first two lengths: the third is taken."""
+    module, policy, obs, actions, advantages = trpo_case()
+    real, calls = module.surrogate, []
+
+    def worse(*inputs):
+        calls.append(0)
+        return real(*inputs) - (100 if len(calls) in (2, 3) else 0)
+
+    old = flat(policy.parameters()).detach().clone()
+    monkeypatch.setattr(module, "surrogate", worse)
+    scalars = module.trust_region_step(policy, obs, actions, advantages, module.Args(max_kl=1e-4))
+    assert scalars["backtracks"] == 2
+    taken = flat(policy.parameters()).detach() - old
+    policy, calls[:] = trpo_case()[1], [0, 0, 0]  # the same again, nothing worse
+    module.trust_region_step(policy, obs, actions, advantages, module.Args(max_kl=1e-4))
+    torch.testing.assert_close(taken, 0.8**2 * (flat(policy.parameters()).detach() - old))
+
+
+@pytest.mark.parametrize("broken", ["worse", "not a number", "no gradient", "negative curvature"])
+def test_a_rejected_step_changes_no_bit(monkeypatch, broken):
+    module, policy, obs, actions, advantages = trpo_case()
+    policy = policy.float()
+    obs, actions, advantages = obs.float(), actions.float(), advantages.float()
+    if broken in ("worse", "not a number"):
+        real, calls = module.surrogate, []
+        loss = 100 if broken == "worse" else float("nan")
+        monkeypatch.setattr(
+            module, "surrogate", lambda *x: calls.append(0) or real(*x) - (loss if len(calls) > 1 else 0)
+        )
+    if broken == "negative curvature":
+        monkeypatch.setattr(module, "fisher_vector_product", lambda v, *rest: -v)
+    old = {name: x.clone() for name, x in policy.state_dict().items()}
+    advantages = 0 * advantages if broken == "no gradient" else advantages
+    scalars = module.trust_region_step(policy, obs, actions, advantages, module.Args())
+    assert all(torch.equal(x, old[name]) for name, x in policy.state_dict().items())
+    assert scalars["backtracks"] == 10 and scalars["improvement"] == 0
+    assert np.isfinite([float(x) for x in scalars.values()]).all()
 
 
 def test_ppo_first_ratio_is_one(ppo, monkeypatch):
-    torch.manual_seed(0)
-    policy, critic = (
-        ppo.Policy(3, -np.ones(2), np.ones(2)),
-        torch.nn.Sequential(ppo.mlp(3, 1, 1.0), torch.nn.Flatten(0)),
-    )
+    policy, critic = networks(ppo)
     ratios, surrogate = [], ppo.clipped_surrogate
 
     def record(log_prob, log_prob_old, *rest):
@@ -129,7 +415,7 @@ def test_ppo_first_ratio_is_one(ppo, monkeypatch):
     monkeypatch.setattr(ppo, "clipped_surrogate", record)
     optimizer = torch.optim.Adam([*policy.parameters(), *critic.parameters()], lr=0.01)
     args = ppo.Args(num_envs=3, num_steps=16, minibatch_size=12, update_epochs=2)
-    losses = ppo.update(policy, critic, optimizer, ppo_batch(ppo, policy), np.random.default_rng(0), args)
+    losses = ppo.update(policy, critic, optimizer, random_batch(policy), np.random.default_rng(0), args)
     torch.testing.assert_close(ratios[0], torch.ones(12), atol=1e-6, rtol=0)
     assert len(ratios) == 8 and (ratios[-1] - 1).abs().max() > 1e-3
     assert all(x.shape == (8,) and np.isfinite(x).all() for x in losses.values())

@@ -11,21 +11,55 @@ from conftest import ROOT, SCRIPTS
 
 STEP = 'policy.statistics.copy_(merge_statistics(policy.statistics, batch["obs"]))'
 CLIPPED = "ratio.clamp(1 - clip_coef, 1 + clip_coef) * advantages"
+BATCH = "        batch = dict(zip("
+WHOLE = "while len(rows) < args.num_steps or sums[0, 1] > 0:"
 MUTANTS = {
-    "none": ("", ""),
-    "max for min": ("torch.min(ratio", "torch.max(ratio"),
-    "no clip": (CLIPPED, "ratio * advantages"),
-    "clip without min": (f"torch.min(ratio * advantages, {CLIPPED})", f"({CLIPPED})"),
-    "trace goes on after a time limit": ("gae_lambda * done.logical_not()", "gae_lambda * terminated.logical_not()"),
-    "bootstrap at a death": (" * terminated.logical_not() - values", " - values"),
-    "V(reset observation) at a time limit": ('successors[done] = np.stack(info["final_obs"][done])', "pass"),
-    "log-density not summed": ("np.log(2 * np.pi)).sum(-1)", "np.log(2 * np.pi))"),
-    "values (B, 1)": ("mlp(sizes[0], 1, gain=1.0), nn.Flatten(0))", "mlp(sizes[0], 1, gain=1.0))"),
-    "discounted return goes on": ("sums * ~done[:, None]", "sums"),
-    "clipped action stored": ("(obs, actions.numpy(),", "(obs, actions.clamp(-1, 1).numpy(),"),
+    "none": ("ppo_continuous", "", ""),
+    "max for min": ("ppo_continuous", "torch.min(ratio", "torch.max(ratio"),
+    "no clip": ("ppo_continuous", CLIPPED, "ratio * advantages"),
+    "clip without min": ("ppo_continuous", f"torch.min(ratio * advantages, {CLIPPED})", f"({CLIPPED})"),
+    "trace goes on after a time limit": (
+        "ppo_continuous",
+        "gae_lambda * done.logical_not()",
+        "gae_lambda * terminated.logical_not()",
+    ),
+    "bootstrap at a death": ("ppo_continuous", " * terminated.logical_not() - values", " - values"),
+    "V(reset observation) at a time limit": (
+        "ppo_continuous",
+        'successors[done] = np.stack(info["final_obs"][done])',
+        "pass",
+    ),
+    "log-density not summed": ("ppo_continuous", "np.log(2 * np.pi)).sum(-1)", "np.log(2 * np.pi))"),
+    "values (B, 1)": ("ppo_continuous", "1, gain=1.0), nn.Flatten(0))", "1, gain=1.0))"),
+    "discounted return goes on": ("ppo_continuous", "sums * ~done[:, None]", "sums"),
+    "clipped action stored": ("ppo_continuous", "(obs, actions.numpy(),", "(obs, actions.clamp(-1, 1).numpy(),"),
     "statistics before log_prob_old": (
+        "ppo_continuous",
         "        losses = update(",
         f"        {STEP}\n        losses = update(",
+    ),
+    "divergence from new to old": (
+        "trpo_continuous",
+        "def kl_divergence(mean_old, log_std_old, mean, log_std)",
+        "def kl_divergence(mean, log_std, mean_old, log_std_old)",
+    ),
+    "line search without the divergence": ("trpo_continuous", "if L > L_old and kl <= args.max_kl:", "if L > L_old:"),
+    "line search without the improvement": (
+        "trpo_continuous",
+        "if L > L_old and kl <= args.max_kl:",
+        "if kl <= args.max_kl:",
+    ),
+    "a rejected step stays": ("trpo_continuous", "policy.load_state_dict(old.state_dict())", "pass"),
+    "one conjugate gradient iteration": ("trpo_continuous", "for _ in range(iterations):", "for _ in range(1):"),
+    "one conjugate gradient iteration asked for": ("trpo_continuous", "g, args.cg_iterations)", "g, 1)"),
+    "returns leak over episodes": ("reinforce", "gamma * G * (not last)", "gamma * G"),
+    "γ^n from the start of the batch": ("reinforce", '(batch["sums"][:, 1] - 1)', "torch.arange(len(returns))"),
+    "the last episode cut": ("reinforce", WHOLE, "while len(rows) < args.num_steps:"),
+    "the unfinished episode dropped": (
+        "reinforce",
+        BATCH,
+        "        while not rows[-1][3][0]:\n            rows.pop()\n" + BATCH,
+        (WHOLE, "while len(rows) < args.num_steps:"),
     ),
 }
 
@@ -33,13 +67,15 @@ MUTANTS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MUTANTS)
 def test_mutant_is_found(name, tmp_path):
-    old, new = MUTANTS[name]
-    for script in SCRIPTS:
-        shutil.copy(ROOT / f"{script}.py", tmp_path)
-    source = (tmp_path / "ppo_continuous.py").read_text()
-    assert name == "none" or source.count(old) == 1
-    (tmp_path / "ppo_continuous.py").write_text(source.replace(old, new) if old else source)
-    tests = [str(Path(__file__).with_name(f"test_{part}.py")) for part in ("math", "rollout", "learning")]
+    script, *changes = MUTANTS[name]
+    for other in SCRIPTS:
+        shutil.copy(ROOT / f"{other}.py", tmp_path)
+    source = (tmp_path / f"{script}.py").read_text()
+    for old, new in [changes[:2], *changes[2:]] if name != "none" else []:
+        assert source.count(old) == 1
+        source = source.replace(old, new)
+    (tmp_path / f"{script}.py").write_text(source)
+    tests = [str(Path(__file__).with_name(f"test_{part}.py")) for part in ("math", "lecture", "rollout", "learning")]
     environment = os.environ | {"SCRIPTS_FROM": str(tmp_path)}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -1,19 +1,23 @@
 """The README does what it says: its snippet runs, its commands run, its numbers are those of the committed data."""
 
+import ast
 import csv
 import ctypes.util
+import difflib
 import os
 import re
 import statistics
 import sys
 
 import pytest
-from conftest import ROOT, load, run
+from conftest import ROOT, SCRIPTS, load, run
 
 DRAWS = sys.platform != "linux" or "DISPLAY" in os.environ or ctypes.util.find_library("EGL") is not None
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
-COMMANDS = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if " ppo_continuous.py" in line]
+COMMANDS = [
+    line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if "python ppo_continuous.py" in line
+]
 
 
 def test_notebook_snippet(tmp_path, monkeypatch):
@@ -40,7 +44,7 @@ def test_commands(tmp_path):
             options += [*small, next(totals)]
         done = run("ppo_continuous", *options, cwd=tmp_path)
         if "--capture-video" in options and not DRAWS:
-            assert done.returncode == 2 and "cannot film" in done.stderr  # in one line, before anything else
+            assert done.returncode == 2 and "film it" in done.stderr  # in one line, before anything else
             continue
         assert done.returncode == 0, (line, done.stderr)
     assert DRAWS == bool(list((tmp_path / "runs" / "hopper" / "videos").glob("*.mp4")))
@@ -60,3 +64,53 @@ def test_scores(env):
     for column in ("sampled", "deterministic"):
         scores = [float(row[column]) for row in runs]
         assert f"{statistics.mean(scores):,.0f} ± {statistics.stdev(scores):,.0f}" in line
+
+
+def body(name):
+    """A script's lines without its header."""
+    source = (ROOT / f"{name}.py").read_text()
+    return source.splitlines()[ast.parse(source).body[0].end_lineno :]
+
+
+def function(name, wanted):
+    source = (ROOT / f"{name}.py").read_text()
+    (node,) = [node for node in ast.parse(source).body if getattr(node, "name", None) == wanted]
+    return ast.get_source_segment(source, node).splitlines()
+
+
+def changed(one, other):
+    lines = list(difflib.unified_diff(one, other, n=0, lineterm=""))[2:]
+    return [line for line in lines if line[0] in "+-"]
+
+
+def test_the_update_from_a2c_to_ppo():
+    """The diff block is what the files say, and short."""
+    (block,) = [text for kind, text in BLOCKS if kind == "diff"]
+    expected = changed(function("a2c_continuous", "update"), function("ppo_continuous", "update"))
+    assert block.splitlines() == expected and len(expected) <= 25
+
+
+def test_sizes():
+    sizes = [
+        len(changed(body(one), body(other)))
+        for one, other in zip(["reinforce", "a2c_continuous", "ppo_continuous"], SCRIPTS[1:])
+    ]
+    assert "change {}, {} and {} lines".format(*sizes) in README
+    assert all(size <= limit for size, limit in zip(sizes, (140, 70, 140)))
+    for name in SCRIPTS:
+        count = len((ROOT / f"{name}.py").read_text().splitlines())
+        assert re.search(rf"^\| `{name}.py` \| .* \| {count} \|$", README, re.MULTILINE)
+
+
+def test_the_lecture_names_what_exists():
+    table = README[README.index("### The lecture") :].split("\n## ")[0]
+    names = re.findall(r"`(\w+)\.(\w+)`", table)
+    names = [(file, name) for file, name in names if name != "py"]
+    assert len(names) > 25
+    for file, name in names:
+        path = ROOT / f"{file}.py" if file in SCRIPTS else ROOT / "tests" / f"{file}.py"
+        defined = {getattr(node, "name", None) for node in ast.parse(path.read_text()).body}
+        assert name in defined, (file, name)
+    tested = {name for file, name in names if file == "test_lecture"}
+    lecture = ast.parse((ROOT / "tests" / "test_lecture.py").read_text()).body
+    assert tested == {node.name for node in lecture if getattr(node, "name", "").startswith("test_")}

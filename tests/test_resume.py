@@ -74,7 +74,7 @@ def test_kill_five_times(script, tmp_path):
     kill_at_random_moments(script, tmp_path, 5, np.random.default_rng(int(time.time())))
 
 
-def test_no_step_stands_twice_in_tensorboard(module, tiny, monkeypatch, tmp_path):
+def test_no_step_stands_twice_in_tensorboard(script, module, tiny, monkeypatch, tmp_path):
     """The run dies some updates after a checkpoint; those updates are seen once, from the second life."""
     real, calls = module.update, []
 
@@ -96,7 +96,9 @@ def test_no_step_stands_twice_in_tensorboard(module, tiny, monkeypatch, tmp_path
             "losses/value_loss" if "losses/value_loss" in events.Tags()["scalars"] else "charts/SPS"
         )
     ]
-    assert steps == list(range(128, 128 * 12 + 1, 128))
+    assert len(steps) >= 12 and steps == sorted(set(steps))
+    if script != "reinforce":  # whose batches end with episodes
+        assert steps == list(range(128, 128 * 12 + 1, 128))
     texts = [event.step for event in events.Tensors("hyperparameters/text_summary")]
     assert len(texts) == len(set(texts)) == 2  # each life says its arguments
     for tag in ("charts/SPS", "charts/learning_rate", "charts/episodic_return", "charts/episodic_length"):
@@ -108,7 +110,7 @@ def test_a_longer_run_goes_on_from_the_finished_one(module, tiny):
     for total in (512, 1024):
         run_dir = module.train(tiny("envs:LQR-v0", total_timesteps=total))
         checkpoint = module.load_checkpoint(run_dir)
-        assert checkpoint["step"] == total
+        assert total <= checkpoint["step"] < total + 150  # whole batches
         weights.append(checkpoint["policy"]["mean.0.weight"].clone())
     assert not torch.equal(*weights)
 

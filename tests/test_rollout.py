@@ -1,11 +1,14 @@
 """What `train` hands to `update`, on environments whose every number is known."""
 
+import copy
 import json
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from conftest import SCRIPTS, load
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 ON_POLICY = [name for name in ("a2c_continuous", "ppo_continuous", "trpo_continuous") if name in SCRIPTS]
 
@@ -18,13 +21,13 @@ def seen(request, tmp_path, monkeypatch):
     def train(env_id, **changes):
         updates, real = [], module.update
 
-        def update(policy, critic, optimizer, batch, rng, args):
+        def update(policy, critic, optimizer, batch, *rest):
             state = {
                 name: x.clone() for name, x in (policy.state_dict() | dict(critic.named_buffers(prefix="V"))).items()
             }
             updates.append(({name: x.clone() for name, x in batch.items()}, state))
             assert critic(batch["obs"].flatten(0, 1)).shape == (batch["rewards"].numel(),)  # (B,), never (B, 1)
-            return real(policy, critic, optimizer, batch, rng, args)
+            return real(policy, critic, optimizer, batch, *rest)
 
         monkeypatch.setattr(module, "update", update)
         values = {"num_envs": 2, "num_steps": 32, "minibatch_size": 32, "update_epochs": 1, "total_timesteps": 256}
@@ -97,6 +100,7 @@ def test_returns_are_raw_and_of_whole_episodes(module, tiny):
     assert result["training_return"] == 50 and result["deterministic"]["returns"] == [50, 50]
 
 
+@pytest.mark.parametrize("script", ON_POLICY)
 def test_a_checkpoint_cuts_episodes_and_counts_none_of_the_cut_ones(module, tiny):
     run_dir = module.train(tiny("envs:Scalar-v0", total_timesteps=2048, checkpoint_interval=64))
     checkpoint = module.load_checkpoint(run_dir)
@@ -128,3 +132,141 @@ def test_observations_of_any_shape(module, tiny, env_id, dim):
 def test_actions_of_any_shape_and_bounds(module, tiny):
     policy = module.load_policy(module.train(tiny("envs:Bounds-v0")))  # the environment checks what it gets
     assert policy.act(np.zeros((3, 1))).shape == (3, 2, 2)
+
+
+@pytest.fixture
+def episodes(tmp_path, monkeypatch):
+    """Trains REINFORCE and keeps, for each update, the batch of tensors and the policy's state at that moment."""
+    module = load("reinforce")
+
+    def train(env_id, **changes):
+        updates, real = [], module.update
+
+        def update(policy, optimizer, batch, args):
+            state = {name: x.clone() for name, x in policy.state_dict().items()}
+            updates.append(({name: x.clone() for name, x in batch.items()}, state))
+            return real(policy, optimizer, batch, args)
+
+        monkeypatch.setattr(module, "update", update)
+        values = {"num_steps": 64, "total_timesteps": 1024, "eval_episodes": 1} | changes
+        module.train(module.Args(env_id=env_id, run_dir=str(tmp_path / "run"), **values))
+        return updates, module
+
+    return train
+
+
+def test_reinforce_batches_are_whole_episodes_and_nothing_is_dropped(episodes):
+    """Episodes of 3 and of 30 steps: what the environment has played, all of it, in its order."""
+    updates, _ = episodes("envs:TwoLengths-v0", checkpoint_interval=10**6)
+    for batch, _ in updates:
+        steps, done = batch["sums"][:, 1], batch["done"] > 0
+        assert batch["obs"][0] == 0 and done[-1]
+        assert len(done) >= 64 and len(done) - steps[-1] < 64  # ended by the first episode that could end it
+        assert torch.equal(steps - 1, batch["obs"][:, 0])  # n, the step within the episode
+        assert torch.equal(batch["sums"][:, 0], steps)  # reward 1 per step
+    played = torch.cat([batch["sums"][batch["done"] > 0, 1] for batch, _ in updates]).tolist()
+
+    env, expected = gym.make("envs:TwoLengths-v0"), []
+    env.reset(seed=int(np.random.SeedSequence([1, 0, 0]).generate_state(1)[0]))
+    for _ in played:
+        expected.append(env.unwrapped.length)
+        env.reset()
+    assert played == expected and {3, 30} == set(played)
+
+
+def test_reinforce_checkpoints_fall_between_batches(episodes):
+    updates, module = episodes("envs:TwoLengths-v0", checkpoint_interval=100)
+    assert all(batch["obs"][0] == 0 and batch["done"][-1] for batch, _ in updates)
+
+
+def test_reinforce_updates_the_policy_that_acted(episodes):
+    updates, module = episodes("envs:LQR-v0")
+    step = 0
+    for batch, state in updates:
+        policy = module.Policy(1, state["low"].numpy(), state["high"].numpy())
+        policy.load_state_dict(state)
+        rng = np.random.default_rng([1, step])
+        noise = torch.from_numpy(np.stack([rng.standard_normal(1, np.float32) for _ in batch["done"]]))
+        torch.testing.assert_close(batch["actions"], policy.sample(batch["obs"], noise), atol=1e-6, rtol=1e-5)
+        assert batch["actions"].abs().max() > 1  # some would have been clipped
+        step += len(batch["done"])
+    stream = torch.cat([batch["obs"] for batch, _ in updates[:-1]]).double()
+    expected = [stream.numel(), stream.mean(), stream.var(correction=0)]
+    np.testing.assert_allclose(updates[-1][1]["statistics"][:, 0], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ON_POLICY)
+def test_what_an_update_did_is_logged(name, tmp_path, monkeypatch):
+    """KL and ratio between the policy before and after each update, again with torch.distributions in float64."""
+    module, expected = load(name), []
+    real = module.update
+
+    def normal(policy, obs):
+        with torch.no_grad():
+            return torch.distributions.Normal(policy.mean(obs), policy.log_std.exp())
+
+    def update(policy, critic, optimizer, batch, *rest):
+        obs, actions = policy.normalize(batch["obs"]), batch["actions"]
+        old = normal(policy, obs)
+        losses = real(policy, critic, optimizer, batch, *rest)
+        kl = torch.distributions.kl_divergence(old, normal(policy, obs)).double().sum(-1)
+        ratio = (normal(policy, obs).log_prob(actions) - old.log_prob(actions)).double().sum(-1).exp()
+        quantiles = torch.quantile(ratio, torch.tensor([0.01, 0.99], dtype=torch.float64))
+        expected.append([kl.mean(), kl.max(), *quantiles])
+        return losses
+
+    monkeypatch.setattr(module, "update", update)
+    sizes = {"minibatch_size": 32} if hasattr(module.Args, "minibatch_size") else {}
+    args = module.Args("envs:LQR-v0", num_envs=2, num_steps=64, total_timesteps=1024, learning_rate=0.01, **sizes)
+    args.run_dir, args.eval_episodes = str(tmp_path / "run"), 1
+    module.train(args)
+    events = EventAccumulator(args.run_dir).Reload()
+    tags = ["losses/kl", "losses/kl_max", "losses/ratio_q01", "losses/ratio_q99"]
+    got = np.array([[event.value for event in events.Scalars(tag)] for tag in tags]).T
+    np.testing.assert_allclose(got, np.array(expected), rtol=1e-3, atol=1e-6)
+    assert len(got) == 8 and (got[:, 0] < got[:, 1]).all() and (got[:, 2] < 1).all() and (got[:, 3] > 1).all()
+    if name == "trpo_continuous":
+        more = {"losses/cg_residual", "losses/improvement", "losses/expected_improvement", "losses/backtracks"}
+        assert more <= set(events.Tags()["scalars"])
+
+
+def trust_region_run(total_timesteps, run_dir, monkeypatch):
+    """Trains TRPO on Hopper; for each update, KL and surrogate in float64 from batch, parameters and statistics."""
+    module, steps = load("trpo_continuous"), []
+    real = module.trust_region_step
+
+    def density(policy, obs, actions):
+        policy, obs = copy.deepcopy(policy).double(), obs.double()
+        normal = torch.distributions.Normal(policy.mean(obs), policy.log_std.exp())
+        return normal, normal.log_prob(actions.double()).sum(-1)
+
+    def step(policy, obs, actions, advantages, args):
+        with torch.no_grad():
+            state, (old, before) = {k: x.clone() for k, x in policy.state_dict().items()}, density(policy, obs, actions)
+            with torch.enable_grad():
+                scalars = real(policy, obs, actions, advantages, args)
+            new, after = density(policy, obs, actions)
+            kl = torch.distributions.kl_divergence(old, new).sum(-1).mean()
+            improvement = (((after - before).exp() - 1) * advantages.double()).mean()
+            same = all(torch.equal(x, state[k]) for k, x in policy.state_dict().items())
+        steps.append((scalars["backtracks"], float(kl), float(improvement), same))
+        return scalars
+
+    monkeypatch.setattr(module, "trust_region_step", step)
+    module.train(module.Args(total_timesteps=total_timesteps, eval_episodes=2, run_dir=str(run_dir)))
+    accepted = [s for s in steps if s[0] < 10]
+    assert len(accepted) > 0.9 * len(steps)
+    assert all(kl <= 0.01 * (1 + 1e-3) and improvement > 0 for _, kl, improvement, _ in accepted)
+    assert all(same == (backtracks == 10) for backtracks, _, _, same in steps)
+    assert np.median([kl for _, kl, _, _ in accepted]) > 0.005  # the step goes as far as it may
+    return steps
+
+
+def test_trpo_keeps_to_its_trust_region(tmp_path, monkeypatch):
+    trust_region_run(20_000, tmp_path / "run", monkeypatch)
+
+
+@pytest.mark.slow
+def test_trpo_keeps_to_its_trust_region_over_a_whole_run(tmp_path, monkeypatch):
+    steps = trust_region_run(1_000_000, tmp_path / "run", monkeypatch)
+    print(f"{len(steps)} updates, {sum(s[0] == 10 for s in steps)} rejected, largest KL {max(s[1] for s in steps):.6f}")

@@ -1,0 +1,400 @@
+"""Trust region policy optimisation (TRPO), for continuous actions, in one file.
+
+    python trpo_continuous.py --env-id Walker2d-v4    # sampled actions then return about 4,000
+
+Schulman et al. 2015, arXiv:1502.05477v5. The aim, and what stands for it on a batch, B = T·N steps of π_old:
+    argmax V_π(s0) - V_old(s0)  subject to  max_s D(π_old(·|s) ‖ π(·|s)) ≤ δ
+    argmax L = E[r A], r = π_θ(a|s) / π_old(a|s),  subject to  E_s[D(π_old(·|s) ‖ π_θ(·|s))] ≤ δ
+For L linear in the step and D quadratic, H its Hessian, the solution is √(2δ / xᵀHx) x, x = H⁻¹∇L (Appendix C): one
+step as long as δ allows, where ppo_continuous.py clips r over epochs. D ≤ δ holds under the observation statistics of
+the rollout; their update after it moves the policy too, at first by about δ, soon by next to nothing.
+Beyond the paper: a critic and GAE, damping, observations normalised, rewards divided by the spread of returns (one set
+of defaults for all environments), bootstrapping at time limits, a critic's step size that falls linearly to 0."""
+
+import json
+import os
+import sys
+import time
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import torch
+import tyro
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+SCRIPT = Path(__file__).stem
+COLUMNS = ("obs", "actions", "rewards", "next_obs", "terminated", "done", "sums")  # of a batch
+
+
+@dataclass
+class Args:
+    # The run
+    env_id: str = "Hopper-v4"  # any Gymnasium id with a Box action space; module:Name-v0 imports your own
+    seed: int = 1  # of the weights, the noise and the start states
+    total_timesteps: int = 1_000_000  # of all environments together, rounded up to whole rollouts
+    run_dir: str = ""  # folder of the run; where it holds one, that run goes on; empty: a new one under runs/
+    checkpoint_interval: int = 6_000  # steps of one environment between checkpoints; each starts new episodes
+    evaluate: str = ""  # folder of a run to play instead of training; its arguments are taken from there
+    eval_episodes: int = 20  # episodes of each evaluation: by the mean action, and by sampled actions
+    capture_video: bool = False  # MP4 of an evaluation's first episode, in the run's videos/
+    # The machine
+    device: str = "auto"  # of the updates: cpu, cuda, cuda:1, mps; auto: cuda where there is one, else cpu
+    # The algorithm
+    num_envs: int = 16  # N, environments that are stepped in turn
+    num_steps: int = 64  # T, steps of each environment per rollout
+    gamma: float = 0.99  # discount; looks about 1 / (1 - gamma) steps ahead
+    gae_lambda: float = 0.95  # 0: one-step TD error (biased); 1: Monte Carlo return minus V (noisy)
+    learning_rate: float = 1e-3  # of the critic's Adam, falls linearly to 0
+    update_epochs: int = 10  # of the critic, passes over each batch
+    minibatch_size: int = 128  # of the critic, transitions per gradient step
+    max_kl: float = 0.01  # δ, bound on the mean over states of D(π_old ‖ π), nats
+    cg_iterations: int = 10  # conjugate gradient steps towards H⁻¹g, at most
+    cg_damping: float = 0.1  # added to the diagonal of H
+
+    def __post_init__(self):
+        for name, value in asdict(self).items():
+            low, high = (0, 1) if name in ("gamma", "gae_lambda") else (0 if name == "seed" else 1e-12, 2**63 - 1)
+            if type(value) in (int, float) and not low <= value <= high:
+                raise UsageError(f"--{name.replace('_', '-')} {value} is out of range")
+        if self.minibatch_size > self.num_envs * self.num_steps:
+            raise UsageError(f"--minibatch-size {self.minibatch_size} exceeds num_envs * num_steps: lower it")
+
+
+class UsageError(Exception):
+    """Bad input, found before the first step: one line and exit status 2."""
+
+
+def make_env(env_id, video_dir=None):
+    """An environment with flat observations; with video_dir, its first episode becomes an MP4 there."""
+    gym.logger.min_level = gym.logger.ERROR  # no word about the age of -v4, which the published scores are for
+    try:
+        env = gym.make(env_id, disable_env_checker=True, **({"render_mode": "rgb_array"} if video_dir else {}))
+        env = gym.wrappers.FlattenObservation(env)  # also copies: some environments return their own buffer
+        if video_dir:
+            os.environ.setdefault("MUJOCO_GL", "glfw" if sys.platform != "linux" or "DISPLAY" in os.environ else "egl")
+            env.reset()
+            env.render()  # what is missing shows now, not after the training
+            env = gym.wrappers.RecordVideo(env, video_dir, lambda episode: episode == 0)
+    except Exception as error:  # an unknown name, a missing package, whatever a library for drawing raises
+        raise UsageError(f"cannot make {env_id}{', or film it (README, Video)' * bool(video_dir)}: {error}") from error
+    if not isinstance(env.action_space, gym.spaces.Box) or not isinstance(env.observation_space, gym.spaces.Box):
+        raise UsageError(f"{env_id}: a Box is needed, not {env.action_space} and (flat) {env.observation_space}")
+    return env
+
+
+def mlp(n_in, n_out, gain):
+    """Two hidden layers of 64 tanh units; orthogonal weights, the last layer's times `gain`."""
+    net = nn.Sequential(nn.Linear(n_in, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, n_out))
+    for layer, scale in zip(net[::2], (2**0.5, 2**0.5, gain)):
+        nn.init.orthogonal_(layer.weight, scale)
+        nn.init.zeros_(layer.bias)
+    return net
+
+
+def merge_statistics(statistics, x):
+    """Count, mean and variance (3, dim) of a stream after an array x (..., dim): merged in float64, kept in float32."""
+    count, mean, var = statistics.cpu().numpy().astype(np.float64)
+    x = x.reshape(-1, x.shape[-1]).astype(np.float64)
+    share, delta = len(x) / (count + len(x)), x.mean(0) - mean
+    var = (1 - share) * var + share * x.var(0) + share * (1 - share) * delta**2  # within both parts, between them
+    return torch.as_tensor(np.stack([count + len(x), mean + share * delta, var]), dtype=torch.float32)
+
+
+class Policy(nn.Module):
+    """π(a|s) = N(μ(s), diag(σ²)) with one σ for all states; a in units where ±1 are the bounds of the action space."""
+
+    def __init__(self, obs_dim, low, high):
+        super().__init__()
+        low, high = (torch.as_tensor(bound, dtype=torch.float32) for bound in (low, high))  # (*action_shape)
+        mid, half = (low / 2 + high / 2).nan_to_num(0, 0, 0), (high / 2 - low / 2).nan_to_num(0, 1)  # unbounded: 0, 1
+        self.low, self.high, self.mid, self.scale = (nn.Buffer(x) for x in (low, high, mid, half))
+        self.statistics = nn.Buffer(torch.tensor([[0.0], [0.0], [1.0]]).repeat(1, obs_dim))  # of raw observations
+        self.mean = mlp(obs_dim, low.numel(), gain=0.01)  # at first the middle of the bounds, whatever the observation
+        self.log_std = nn.Parameter(torch.full((low.numel(),), -0.5))
+
+    def normalize(self, obs):
+        return ((obs - self.statistics[1]) / (self.statistics[2] + 1e-8).sqrt()).clamp(-10, 10)
+
+    def log_prob(self, obs, actions):
+        """log π(a|s) summed over action dimensions, (B,), for normalised obs (B, obs_dim) and actions (B, act_dim)."""
+        squares = ((actions - self.mean(obs)) / self.log_std.exp()) ** 2
+        return (-0.5 * squares - self.log_std - 0.5 * np.log(2 * np.pi)).sum(-1)
+
+    @torch.no_grad()
+    def sample(self, obs, noise):  # (N, act_dim) for raw observations (N, obs_dim), standard normal noise (N, act_dim)
+        return self.mean(self.normalize(torch.as_tensor(obs, dtype=torch.float32))) + self.log_std.exp() * noise
+
+    def to_bounds(self, actions):  # (N, act_dim) to an array (N, *action_shape)
+        return (self.mid + self.scale * actions.view(-1, *self.mid.shape)).clamp(self.low, self.high).numpy()
+
+    def act(self, obs, noise=0):
+        """Actions (N, *action_shape) in the bounds for raw obs (N, obs_dim); noise: standard normal (N, act_dim)."""
+        return self.to_bounds(self.sample(obs, torch.as_tensor(noise, dtype=torch.float32)))
+
+
+def compute_gae(rewards, values, next_values, terminated, done, gamma, gae_lambda):
+    """Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438v6, Eq. 16); every tensor is (T, N).
+
+    δ_t = r_t + γ V(s_{t+1}) - V(s_t),  A_t = Σ_l (γλ)^l δ_{t+l}, cut at the end of an episode.
+    λ = 0 gives the one-step advantage r + γ V(s') - V(s), λ = 1 the return minus V(s)."""
+    deltas = rewards + gamma * next_values * terminated.logical_not() - values  # a time limit bootstraps, no death
+    decays = gamma * gae_lambda * done.logical_not().to(deltas.dtype)
+    advantages, advantage = torch.empty_like(deltas), 0
+    for t in reversed(range(len(deltas))):
+        advantages[t] = advantage = deltas[t] + decays[t] * advantage
+    return advantages
+
+
+def kl_divergence(mean_old, log_std_old, mean, log_std):
+    """D(π_old ‖ π) = Σ_a π_old log(π_old / π) at each state, (B,), for means (B, act_dim) and log σ (act_dim,)."""
+    squares = ((2 * log_std_old).exp() + (mean - mean_old) ** 2) / (2 * log_std).exp()
+    return (log_std - log_std_old + 0.5 * squares - 0.5).sum(-1)
+
+
+def surrogate(log_prob, log_prob_old, advantages):
+    """L = E[r A] with r = π(a|s) / π_old(a|s), over states and actions of π_old; every tensor is (B,).
+
+    Σ_a π_old r A = Σ_a π A: the ratio turns actions of π_old into actions of π. Over states of π too, E_π[Σ_n γ^n A]
+    telescopes to V_π(s0) - V_old(s0). Over states of π_old the gradient at θ_old stays, the error is second order."""
+    return ((log_prob - log_prob_old).exp() * advantages).mean()
+
+
+def fisher_vector_product(vector, kl_gradient, parameters, damping):
+    """(H + damping · 1) v, with H the Hessian of the mean KL: the gradient of ∇KL · v, a second backward pass."""
+    columns = torch.autograd.grad(kl_gradient @ vector, parameters, retain_graph=True)
+    return nn.utils.parameters_to_vector(columns) + damping * vector
+
+
+def conjugate_gradient(matvec, b, iterations, tolerance=1e-5):
+    """Solves matvec(x) = b for a symmetric positive definite map; returns x and the residual ‖b - matvec(x)‖ / ‖b‖."""
+    x, residual, direction = torch.zeros_like(b), b, b
+    for _ in range(iterations):
+        product, square = matvec(direction), residual @ residual
+        if square.sqrt() <= tolerance * b.norm() or not direction @ product > 0:  # solved, or not positive, or NaN
+            break
+        length = square / (direction @ product)
+        x, residual = x + length * direction, residual - length * product
+        direction = residual + residual @ residual / square * direction
+    return x, residual.norm() / (b.norm() + 1e-30)
+
+
+def trust_region_step(policy, obs, actions, advantages, args):
+    """argmax_θ L subject to E_s[D(π_old ‖ π)] ≤ δ, for tensors (B, ...); returns scalars. The step is shortened until,
+    on the batch itself, L improves and D ≤ δ; where no length does, the parameters stay the old ones, bit for bit."""
+    parameters, flatten, old = list(policy.parameters()), nn.utils.parameters_to_vector, deepcopy(policy)
+
+    def measure():
+        kl = kl_divergence(old.mean(obs).detach(), old.log_std.detach(), policy.mean(obs), policy.log_std).mean()
+        return surrogate(policy.log_prob(obs, actions), old.log_prob(obs, actions).detach(), advantages), kl
+
+    L_old, kl = measure()
+    g = flatten(torch.autograd.grad(L_old, parameters))
+    kl_gradient = flatten(torch.autograd.grad(kl, parameters, create_graph=True))
+    fisher = kl_gradient, parameters, args.cg_damping
+    x, residual = conjugate_gradient(lambda v: fisher_vector_product(v, *fisher), g, args.cg_iterations)
+    curvature = x @ fisher_vector_product(x, *fisher)  # xᵀHx
+    step = (2 * args.max_kl / curvature).sqrt() * x if curvature > 0 else torch.zeros_like(x)
+    with torch.no_grad():
+        for backtracks in range(10):
+            for new, start, change in zip(parameters, old.parameters(), step.split([p.numel() for p in parameters])):
+                new.copy_(start + 0.8**backtracks * change.view_as(start))
+            L, kl = measure()
+            if L > L_old and kl <= args.max_kl:
+                break
+        else:
+            policy.load_state_dict(old.state_dict())
+            L, backtracks = L_old, 10
+    scalars = dict(policy_loss=-L, gradient_norm=g.norm(), cg_residual=residual, backtracks=torch.tensor(backtracks))
+    return {name: x.item() for name, x in dict(scalars, improvement=L - L_old, expected_improvement=g @ step).items()}
+
+
+def update(policy, critic, optimizer, batch, rng, args):
+    """The policy's step in its trust region, the critic's epochs, for tensors (T, N, ...); returns losses of (1,)."""
+    obs, next_obs = (policy.normalize(batch[name]).flatten(0, 1) for name in ("obs", "next_obs"))  # (B, obs_dim)
+    actions, rewards, ends = batch["actions"].flatten(0, 1), batch["rewards"], (batch["terminated"], batch["done"])
+    with torch.no_grad():
+        values, next_values = critic(obs).view_as(rewards), critic(next_obs).view_as(rewards)  # (T, N)
+    advantages = compute_gae(rewards, values, next_values, *ends, args.gamma, args.gae_lambda)
+    scalars = trust_region_step(policy, obs, actions, advantages.flatten(), args)
+    columns = obs, (advantages + values).flatten()
+    for _ in range(args.update_epochs):
+        order = torch.from_numpy(rng.permutation(len(obs))).to(obs.device)
+        for s, R in zip(*(column[order].split(args.minibatch_size) for column in columns)):
+            value_loss = ((critic(s) - R) ** 2).mean()
+            optimizer.zero_grad()
+            value_loss.backward()
+            optimizer.step()
+    return {name: [x] for name, x in dict(scalars, value_loss=value_loss.item()).items()}
+
+
+def load_checkpoint(run_dir):
+    """The checkpoint of a run of this script; UsageError where none can be read."""
+    try:
+        return torch.load(Path(run_dir, "checkpoint.pt"), map_location="cpu", weights_only=True, mmap=True)[SCRIPT]
+    except Exception as error:  # torch.load has no common type for files that are missing, damaged or foreign
+        raise UsageError(f"{run_dir} holds no readable run of {SCRIPT}.py: {error!r}".split("\\n")[0]) from error
+
+
+def load_policy(run_dir):
+    """The policy of a run, on the CPU; UsageError where there is none."""
+    state = load_checkpoint(run_dir)["policy"]
+    policy = Policy(state["statistics"].shape[1], state["low"], state["high"])
+    policy.load_state_dict(state)
+    return policy
+
+
+def save_checkpoint(args, modules, **values):
+    """Writes under another name first: a crash at any moment leaves a whole checkpoint, the old one or the new one."""
+    half = Path(args.run_dir, "checkpoint.tmp")
+    try:
+        torch.save({SCRIPT: {"args": asdict(args), **values} | {k: x.state_dict() for k, x in modules.items()}}, half)
+        half.replace(Path(args.run_dir, "checkpoint.pt"))
+    finally:
+        half.unlink(missing_ok=True)
+
+
+def open_run(args, modules):
+    """Makes args.run_dir or loads the run that it holds; UsageError, nothing changed, for other files or arguments."""
+    name = f"{args.env_id}__{SCRIPT}__{args.seed}__{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09}"
+    args.run_dir = args.run_dir or "runs/" + name.replace("/", "_").replace(":", "_")
+    folder, checkpoint = Path(args.run_dir), {"step": 0, "recent": []}
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "checkpoint.pt").exists():
+        checkpoint = load_checkpoint(folder)
+        free = {"run_dir", "evaluate", "eval_episodes", "capture_video", "device"}  # they change no number of a run
+        for field in sorted(asdict(args).keys() - free):
+            old, new = checkpoint["args"].get(field), getattr(args, field)
+            if new != old and not (field == "total_timesteps" and new > old):
+                raise UsageError(f"{folder} was started with {field} {old}, not {new}")
+        for name, module in modules.items():
+            module.load_state_dict(checkpoint[name])
+    elif odd := {x.name.split(".")[0] for x in folder.iterdir()} - {"args", "checkpoint", "events", "result", "videos"}:
+        raise UsageError(f"{folder} holds other things, such as {min(odd)}: choose another folder")
+    versions = {package: version(package) for package in ("torch", "numpy", "gymnasium", "mujoco")}
+    (folder / "args.json").write_text(json.dumps({"script": SCRIPT, **asdict(args), "versions": versions}, indent=2))
+    return checkpoint["step"], checkpoint["recent"]
+
+
+def check_finite(step, stride, columns):
+    """FloatingPointError at the first row, in time order, that is not finite; row i is of step + (i + 1) · stride."""
+    bad = np.stack([~np.isfinite(x).reshape(len(x), -1).all(1) for x in columns.values()], 1)  # (rows, columns)
+    for i, column in np.argwhere(bad)[:1]:
+        raise FloatingPointError(f"{list(columns)[column]} is not finite at step {step + (i + 1) * stride}")
+
+
+def evaluate(run_dir, episodes=20, capture_video=False, ways=("deterministic", "sampled")):
+    """Plays a run from fixed start seeds, by mean, then by sampled actions: {way: {"mean", "std", "returns"}}."""
+    policy, env_id, results = load_policy(run_dir), load_checkpoint(run_dir)["args"]["env_id"], {}
+    for way in ways:
+        video_dir = f"{run_dir}/videos" if capture_video and way == "deterministic" else None
+        makers = [lambda: make_env(env_id, video_dir)] + [lambda: make_env(env_id)] * (episodes - 1)
+        envs, rng = gym.vector.SyncVectorEnv(makers, autoreset_mode="SameStep"), np.random.default_rng(0)
+        obs, _ = envs.reset(seed=[10**6 + episode for episode in range(episodes)])
+        returns, going, steps = np.zeros(episodes), np.ones(episodes, bool), 0
+        while going.any() and steps < 10_000:
+            noise = rng.standard_normal((episodes, policy.mid.numel()), np.float32) * (way == "sampled")
+            obs, rewards, terminated, truncated, _ = envs.step(policy.act(obs, noise))
+            returns, going, steps = returns + rewards * going, going & ~(terminated | truncated), steps + 1
+        envs.close()
+        results[way] = {"mean": float(returns.mean()), "std": float(returns.std()), "returns": returns.tolist()}
+        print(f"{way}: {returns.mean():.1f} ± {returns.std():.1f}", f"{sum(going)} cut at 10,000 steps" * any(going))
+    return results
+
+
+def train(args):
+    """Trains or goes on, evaluates, returns the run's folder; UsageError before the run, FloatingPointError in it."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))  # networks this small lose time on more
+    torch.manual_seed(args.seed)
+    T, N, B = args.num_steps, args.num_envs, args.num_steps * args.num_envs
+    envs = gym.vector.SyncVectorEnv([lambda: make_env(args.env_id)] * N, autoreset_mode="SameStep")
+    sizes = envs.single_observation_space.shape[0], envs.single_action_space.low, envs.single_action_space.high
+    try:
+        device = torch.device(("cpu", "cuda")[torch.cuda.is_available()] if args.device == "auto" else args.device)
+        actor, policy = Policy(*sizes), Policy(*sizes).to(device)  # a round trip to a GPU costs more than to act here
+        critic = nn.Sequential(mlp(sizes[0], 1, gain=1.0), nn.Flatten(0)).to(device)  # values are (B,), never (B, 1)
+        critic.statistics = nn.Buffer(torch.tensor([[0.0], [0.0], [1.0]], device=device))  # of returns: σ is V's unit
+        optimizer = torch.optim.Adam(critic.parameters(), eps=1e-5, fused=True)
+        modules = {"policy": policy, "critic": critic, "optimizer": optimizer}
+        step, recent = open_run(args, modules)
+    except (OSError, RuntimeError, AssertionError) as error:
+        raise UsageError(str(error).split("\n")[0]) from error
+    make_env(args.env_id, f"{args.run_dir}/videos" if args.capture_video else None).close()  # can it be filmed?
+    print(f"{SCRIPT} on {args.env_id}, seed {args.seed}, {device}: {args.run_dir}")
+    first, result_file = step, Path(args.run_dir, "result.json")
+    if step >= args.total_timesteps and result_file.exists() and json.loads(result_file.read_text())["steps"] == step:
+        print(result_file.read_text())
+        return Path(args.run_dir)
+    writer, start, sps = SummaryWriter(args.run_dir, purge_step=step + 1), time.time(), 0
+    writer.add_text("hyperparameters", json.dumps(asdict(args), indent=4), step + 1)  # purged like what follows
+    progress = tqdm(initial=step, total=args.total_timesteps, unit=" steps", unit_scale=True, disable=None)
+    while step < args.total_timesteps:
+        if step == first or step % (args.checkpoint_interval * N) < B:  # start anew, so that going on is exact
+            save_checkpoint(args, modules, step=step, recent=recent)
+            seeds = [np.random.SeedSequence([args.seed, step, i]).generate_state(1)[0] for i in range(N)]
+            obs, sums = envs.reset(seed=[int(seed) for seed in seeds])[0], np.zeros((N, 3))
+        rows, rng = [], np.random.default_rng([args.seed, step // B])  # a function of the place: nothing to save
+        noise = torch.from_numpy(rng.standard_normal((T, N, actor.mid.numel()), np.float32))
+        actor.cpu().load_state_dict(policy.state_dict())
+        for t in range(T):
+            actions = actor.sample(obs, noise[t])
+            next_obs, rewards, terminated, truncated, info = envs.step(actor.to_bounds(actions))
+            successors, done = next_obs.copy(), terminated | truncated
+            if done.any():  # there next_obs is the first observation of a new episode
+                successors[done] = np.stack(info["final_obs"][done])
+            sums = sums * [args.gamma, 1, 1] + np.stack([rewards, rewards, np.ones(N)], -1)
+            rows.append((obs, actions.numpy(), rewards, successors, terminated, done, sums))
+            obs, sums = next_obs, sums * ~done[:, None]
+        batch = dict(zip(COLUMNS, map(np.stack, zip(*rows))))  # (T, N, ...)
+        check_finite(step, N, batch)
+        critic.statistics.copy_(merge_statistics(critic.statistics, batch["sums"][..., :1]))
+        tensors = {name: torch.as_tensor(x.astype(np.float32), device=device) for name, x in batch.items()}
+        tensors["rewards"] /= (critic.statistics[2] + 1e-8).sqrt()
+        lr = optimizer.param_groups[0]["lr"] = args.learning_rate * (1 - step / args.total_timesteps)
+        losses = update(policy, critic, optimizer, tensors, rng, args)
+        policy.statistics.copy_(merge_statistics(policy.statistics, batch["obs"]))  # only now: π_old is what has acted
+        step += B
+        check_finite(step, 0, losses)
+        with torch.no_grad():  # how far the update went; the actor is π_old still
+            s, a = actor.to(device).normalize(tensors["obs"]), tensors["actions"]
+            kl = kl_divergence(actor.mean(s), actor.log_std, policy.mean(s), policy.log_std).cpu().numpy()
+            ratio = (policy.log_prob(s, a) - actor.log_prob(s, a)).exp().cpu()
+        losses |= dict(kl=kl, kl_max=kl.max(), ratio_q01=np.quantile(ratio, 0.01), ratio_q99=np.quantile(ratio, 0.99))
+        sps = (step - first) / (time.time() - start)
+        _, returns, lengths = batch["sums"][batch["done"]].T  # of the episodes that have ended
+        recent = (recent + returns.tolist())[-100:]
+        episodes = dict(episodic_return=returns.mean(), episodic_length=lengths.mean()) if len(returns) else {}
+        for group, values in {"charts": dict(SPS=sps, learning_rate=lr) | episodes, "losses": losses}.items():
+            for name, value in values.items():
+                writer.add_scalar(f"{group}/{name}", np.mean(value), step)
+        writer.flush()
+        progress.set_postfix_str(f"return {np.mean(recent or np.nan):.1f}")
+        progress.update(B)
+        if progress.disable and step % 50_000 < B:  # no terminal
+            print(f"{step:,} steps, {sps:,.0f} steps/s, return {np.mean(recent or np.nan):.1f}")
+    save_checkpoint(args, modules, step=step, recent=recent)
+    result = evaluate(args.run_dir, args.eval_episodes, args.capture_video)
+    for way in result:
+        writer.add_scalar(f"charts/{way}_return", result[way]["mean"], step)
+    writer.close()
+    result |= {"training_return": float(np.mean(recent)) if recent else None, "steps": step, "steps_per_second": sps}
+    result_file.with_suffix(".tmp").write_text(json.dumps(result))
+    result_file.with_suffix(".tmp").replace(result_file)
+    return Path(args.run_dir)
+
+
+if __name__ == "__main__":
+    try:
+        args = tyro.cli(Args, description=__doc__)
+        evaluate(args.evaluate, args.eval_episodes, args.capture_video) if args.evaluate else train(args)
+    except (UsageError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+    except KeyboardInterrupt:
+        print(f"\nstopped; to go on: python {' '.join(sys.argv)} --run-dir {args.run_dir}")
+        sys.exit(130)
