@@ -2,7 +2,7 @@
 
     python a2c_continuous.py --env-id HalfCheetah-v4    # sampled actions then return about 2,700
 
-Mnih et al. 2016, arXiv:1602.01783v2, with N environments in turn for its asynchronous workers. One step per batch:
+Mnih et al. 2016, arXiv:1602.01783v2, N environments in turn in place of asynchronous workers. One step per batch:
     θ ← θ + α (E[A ∇log π_θ(a|s)] - c ∇E[(V(s) - R)²])
 with advantages A from GAE, where reinforce.py has returns, and λ-returns R = A + V(s). The critic takes away most of
 their noise and needs no end of an episode: T steps of N environments make a batch, B = T·N, wherever they stand.
@@ -61,7 +61,7 @@ class Args:
 
 
 class UsageError(Exception):
-    """Bad input, found before the first step: one line and exit status 2."""
+    """Bad input: one line and exit status 2."""
 
 
 def make_env(env_id, video_dir=None):
@@ -135,9 +135,9 @@ class Policy(nn.Module):
 def compute_gae(rewards, values, next_values, terminated, done, gamma, gae_lambda):
     """Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438v6, Eq. 16); every tensor is (T, N).
 
-    δ_t = r_t + γ V(s_{t+1}) - V(s_t),  A_t = Σ_l (γλ)^l δ_{t+l}, cut at the end of an episode.
-    λ = 0 gives the one-step advantage r + γ V(s') - V(s), λ = 1 the return minus V(s)."""
-    deltas = rewards + gamma * next_values * terminated.logical_not() - values  # a time limit bootstraps, no death
+    δ_t = r_t + γ V(s_{t+1}) - V(s_t),  A_t = Σ_l (γλ)^l δ_{t+l}, cut at the end of an episode or rollout.
+    λ = 0 gives the one-step advantage r + γ V(s') - V(s), λ = 1 the (bootstrapped) return minus V(s)."""
+    deltas = rewards + gamma * next_values * terminated.logical_not() - values  # a time limit bootstraps, a death not
     decays = gamma * gae_lambda * done.logical_not().to(deltas.dtype)
     advantages, advantage = torch.empty_like(deltas), 0
     for t in reversed(range(len(deltas))):
@@ -236,7 +236,7 @@ def evaluate(run_dir, episodes=20, capture_video=False, ways=("deterministic", "
 
 
 def train(args):
-    """Trains or goes on, evaluates, returns the run's folder; UsageError before the run, FloatingPointError in it."""
+    """Trains or goes on, evaluates, returns the run's folder; UsageError for bad input, FloatingPointError."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))  # networks this small lose time on more
     torch.manual_seed(args.seed)
     T, N, B = args.num_steps, args.num_envs, args.num_steps * args.num_envs

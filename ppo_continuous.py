@@ -66,7 +66,7 @@ class Args:
 
 
 class UsageError(Exception):
-    """Bad input, found before the first step: one line and exit status 2."""
+    """Bad input: one line and exit status 2."""
 
 
 def make_env(env_id, video_dir=None):
@@ -140,9 +140,9 @@ class Policy(nn.Module):
 def compute_gae(rewards, values, next_values, terminated, done, gamma, gae_lambda):
     """Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438v6, Eq. 16); every tensor is (T, N).
 
-    δ_t = r_t + γ V(s_{t+1}) - V(s_t),  A_t = Σ_l (γλ)^l δ_{t+l}, cut at the end of an episode.
-    λ = 0 gives the one-step advantage r + γ V(s') - V(s), λ = 1 the return minus V(s)."""
-    deltas = rewards + gamma * next_values * terminated.logical_not() - values  # a time limit bootstraps, no death
+    δ_t = r_t + γ V(s_{t+1}) - V(s_t),  A_t = Σ_l (γλ)^l δ_{t+l}, cut at the end of an episode or rollout.
+    λ = 0 gives the one-step advantage r + γ V(s') - V(s), λ = 1 the (bootstrapped) return minus V(s)."""
+    deltas = rewards + gamma * next_values * terminated.logical_not() - values  # a time limit bootstraps, a death not
     decays = gamma * gae_lambda * done.logical_not().to(deltas.dtype)
     advantages, advantage = torch.empty_like(deltas), 0
     for t in reversed(range(len(deltas))):
@@ -254,7 +254,7 @@ def evaluate(run_dir, episodes=20, capture_video=False, ways=("deterministic", "
 
 
 def train(args):
-    """Trains or goes on, evaluates, returns the run's folder; UsageError before the run, FloatingPointError in it."""
+    """Trains or goes on, evaluates, returns the run's folder; UsageError for bad input, FloatingPointError."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))  # networks this small lose time on more
     torch.manual_seed(args.seed)
     T, N, B = args.num_steps, args.num_envs, args.num_steps * args.num_envs

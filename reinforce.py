@@ -4,7 +4,7 @@
 
 Williams 1992, Machine Learning 8, with returns to go G_n = Σ_k γ^k r_{n+k}, n the step within the episode:
     θ ← θ + α γ^n G_n ∇log π_θ(a_n|s_n)    climbs the discounted return of the start state.
-Practice drops γ^n, which ignores what comes after 1 / (1 - γ) steps, and so does this script (--discounted-gradient
+Practice drops γ^n, which all but ignores states after 1 / (1 - γ) steps; so does this script (--discounted-gradient
 restores it): all visited states count alike, the gradient of no objective in general (Nota, Thomas, arXiv:1906.07073).
 A batch is B steps, whole episodes of one environment, up to the first that ends at or after --num-steps steps; without
 a critic a return ends at a time limit too. The baseline is the mean of G over the batch. Beyond the paper: G is divided
@@ -56,7 +56,7 @@ class Args:
 
 
 class UsageError(Exception):
-    """Bad input, found before the first step: one line and exit status 2."""
+    """Bad input: one line and exit status 2."""
 
 
 def make_env(env_id, video_dir=None):
@@ -137,7 +137,7 @@ def returns_to_go(rewards, done, gamma):
 
 
 def update(policy, optimizer, batch, args):
-    """One step up E[(G - mean G) / σ_G · log π(a|s)], for tensors (B, ...); returns the losses, (1,)."""
+    """One step up E[(γ^n) (G - mean G) / σ_G · log π(a|s)], for tensors (B, ...); returns losses of (1,)."""
     returns = returns_to_go(batch["rewards"], batch["done"], args.gamma)  # (B,)
     whitened = (returns - returns.mean()) / (returns.std() + 1e-8)
     discounts = args.gamma ** (batch["sums"][:, 1] - 1) if args.discounted_gradient else 1  # γ^n
@@ -224,7 +224,7 @@ def evaluate(run_dir, episodes=20, capture_video=False, ways=("deterministic", "
 
 
 def train(args):
-    """Trains or goes on, evaluates, returns the run's folder; UsageError before the run, FloatingPointError in it."""
+    """Trains or goes on, evaluates, returns the run's folder; UsageError for bad input, FloatingPointError."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))  # networks this small lose time on more
     torch.manual_seed(args.seed)
     envs, B = gym.vector.SyncVectorEnv([lambda: make_env(args.env_id)], autoreset_mode="SameStep"), 0

@@ -7,9 +7,9 @@ Schulman et al. 2015, arXiv:1502.05477v5. The aim, and what stands for it on a b
     argmax L = E[r A], r = π_θ(a|s) / π_old(a|s),  subject to  E_s[D(π_old(·|s) ‖ π_θ(·|s))] ≤ δ
 For L linear in the step and D quadratic, H its Hessian, the solution is √(2δ / xᵀHx) x, x = H⁻¹∇L (Appendix C): one
 step as long as δ allows, where ppo_continuous.py clips r over epochs. D ≤ δ holds under the observation statistics of
-the rollout; their update after it moves the policy too, at first by about δ, soon by next to nothing.
-Beyond the paper: a critic and GAE, damping, observations normalised, rewards divided by the spread of returns (one set
-of defaults for all environments), bootstrapping at time limits, a critic's step size that falls linearly to 0."""
+the rollout; their update after it moves the policy too, by more than δ at the very first, soon by far less.
+Beyond the paper: a critic and GAE, damping of H, observations normalised, rewards divided by the spread of returns (one
+set of defaults for all environments), bootstrapping at time limits, a critic's step size that falls linearly to 0."""
 
 import json
 import os
@@ -67,7 +67,7 @@ class Args:
 
 
 class UsageError(Exception):
-    """Bad input, found before the first step: one line and exit status 2."""
+    """Bad input: one line and exit status 2."""
 
 
 def make_env(env_id, video_dir=None):
@@ -141,9 +141,9 @@ class Policy(nn.Module):
 def compute_gae(rewards, values, next_values, terminated, done, gamma, gae_lambda):
     """Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438v6, Eq. 16); every tensor is (T, N).
 
-    δ_t = r_t + γ V(s_{t+1}) - V(s_t),  A_t = Σ_l (γλ)^l δ_{t+l}, cut at the end of an episode.
-    λ = 0 gives the one-step advantage r + γ V(s') - V(s), λ = 1 the return minus V(s)."""
-    deltas = rewards + gamma * next_values * terminated.logical_not() - values  # a time limit bootstraps, no death
+    δ_t = r_t + γ V(s_{t+1}) - V(s_t),  A_t = Σ_l (γλ)^l δ_{t+l}, cut at the end of an episode or rollout.
+    λ = 0 gives the one-step advantage r + γ V(s') - V(s), λ = 1 the (bootstrapped) return minus V(s)."""
+    deltas = rewards + gamma * next_values * terminated.logical_not() - values  # a time limit bootstraps, a death not
     decays = gamma * gae_lambda * done.logical_not().to(deltas.dtype)
     advantages, advantage = torch.empty_like(deltas), 0
     for t in reversed(range(len(deltas))):
@@ -160,8 +160,8 @@ def kl_divergence(mean_old, log_std_old, mean, log_std):
 def surrogate(log_prob, log_prob_old, advantages):
     """L = E[r A] with r = π(a|s) / π_old(a|s), over states and actions of π_old; every tensor is (B,).
 
-    Σ_a π_old r A = Σ_a π A: the ratio turns actions of π_old into actions of π. Over states of π too, E_π[Σ_n γ^n A]
-    telescopes to V_π(s0) - V_old(s0). Over states of π_old the gradient at θ_old stays, the error is second order."""
+    Σ_a π_old r A = Σ_a π A, and over states of π, weighed by γ^n, E_π[Σ_n γ^n A] telescopes to V_π(s0) - V_old(s0).
+    States of π_old keep its gradient at θ_old, at an error of second order; practice also drops the weights γ^n."""
     return ((log_prob - log_prob_old).exp() * advantages).mean()
 
 
@@ -172,7 +172,7 @@ def fisher_vector_product(vector, kl_gradient, parameters, damping):
 
 
 def conjugate_gradient(matvec, b, iterations, tolerance=1e-5):
-    """Solves matvec(x) = b for a symmetric positive definite map; returns x and the residual ‖b - matvec(x)‖ / ‖b‖."""
+    """Solves matvec(x) = b for a symmetric positive definite map; returns x and ‖b - matvec(x)‖ / ‖b‖ by recursion."""
     x, residual, direction = torch.zeros_like(b), b, b
     for _ in range(iterations):
         product, square = matvec(direction), residual @ residual
@@ -196,7 +196,7 @@ def trust_region_step(policy, obs, actions, advantages, args):
     L_old, kl = measure()
     g = flatten(torch.autograd.grad(L_old, parameters))
     kl_gradient = flatten(torch.autograd.grad(kl, parameters, create_graph=True))
-    fisher = kl_gradient, parameters, args.cg_damping
+    fisher = kl_gradient, parameters, args.cg_damping  # H, damped
     x, residual = conjugate_gradient(lambda v: fisher_vector_product(v, *fisher), g, args.cg_iterations)
     curvature = x @ fisher_vector_product(x, *fisher)  # xᵀHx
     step = (2 * args.max_kl / curvature).sqrt() * x if curvature > 0 else torch.zeros_like(x)
@@ -308,7 +308,7 @@ def evaluate(run_dir, episodes=20, capture_video=False, ways=("deterministic", "
 
 
 def train(args):
-    """Trains or goes on, evaluates, returns the run's folder; UsageError before the run, FloatingPointError in it."""
+    """Trains or goes on, evaluates, returns the run's folder; UsageError for bad input, FloatingPointError."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))  # networks this small lose time on more
     torch.manual_seed(args.seed)
     T, N, B = args.num_steps, args.num_envs, args.num_steps * args.num_envs

@@ -48,6 +48,8 @@ def test_the_ratio_cancels():
     """(i) Σ_a π (π~/π) A = Σ_a π~ A in every state."""
     old, new = policy(THETA), policy(THETA + DIRECTION)
     torch.testing.assert_close((old * (new / old) * advantages(old)).sum(-1), (new * advantages(old)).sum(-1))
+    expected = (visits(old)[:, None] * new * advantages(old)).sum()  # what the script's surrogate is, far from θ too
+    torch.testing.assert_close(surrogate(THETA + DIRECTION, THETA), expected)
 
 
 def test_the_sum_of_advantages_telescopes():

@@ -146,6 +146,18 @@ def test_a2c_gradient():
     close(of_critic, torch.autograd.grad(0.3 * (errors**2).mean(), list(critic.parameters())))
 
 
+@pytest.mark.parametrize("name", ["a2c_continuous", "ppo_continuous"])
+def test_a_long_gradient_is_shortened(name):
+    module = load(name)
+    batch = random_batch(networks(module)[0])
+    sizes = {"minibatch_size": 48, "update_epochs": 1} if name == "ppo_continuous" else {}
+    free, short = (
+        torch.cat([g.flatten() for part in gradients(name, batch, module.Args(**sizes, **changes)) for g in part])
+        for changes in ({"num_envs": 3, "num_steps": 16, "max_grad_norm": x} for x in (1e9, 0.01))
+    )
+    torch.testing.assert_close(short, free * 0.01 / free.norm(), rtol=1e-4, atol=1e-8)
+
+
 def test_ppo_gradient_at_the_old_parameters_is_that_of_a2c(ppo):
     """One epoch of one minibatch. PPO whitens A to (A - m) / σ: its gradient is (A2C's - m ∇E[log π]) / σ, exactly."""
     policy, critic = networks(ppo)
@@ -364,6 +376,18 @@ def test_an_accepted_step_keeps_to_the_trust_region(max_kl, seed):
     assert max_kl < 30 or scalars["backtracks"] > 0  # where the quadratic is far off, the full step breaks the bound
 
 
+def test_the_line_search_measures_from_the_old_policy_to_the_new(monkeypatch):
+    module, policy, obs, actions, advantages = trpo_case()
+    real, calls = module.kl_divergence, []
+    monkeypatch.setattr(module, "kl_divergence", lambda *x: calls.append(x) or real(*x))
+    before = policy.mean(obs).detach(), policy.log_std.detach().clone()
+    module.trust_region_step(policy, obs, actions, advantages, module.Args())
+    after = policy.mean(obs).detach(), policy.log_std.detach()
+    assert not torch.equal(before[0], after[0])
+    for got, expected in zip(calls[-1], (*before, *after), strict=True):
+        assert torch.equal(got, expected)
+
+
 def test_the_line_search_wants_an_improvement(monkeypatch):
     """A surrogate that is worse than the old one at the first two lengths: the third is taken."""
     module, policy, obs, actions, advantages = trpo_case()
@@ -396,6 +420,7 @@ def test_a_rejected_step_changes_no_bit(monkeypatch, broken):
         )
     if broken == "negative curvature":
         monkeypatch.setattr(module, "fisher_vector_product", lambda v, *rest: -v)
+        monkeypatch.setattr(module, "conjugate_gradient", lambda f, b, *rest: (b, torch.zeros(())))
     old = {name: x.clone() for name, x in policy.state_dict().items()}
     advantages = 0 * advantages if broken == "no gradient" else advantages
     scalars = module.trust_region_step(policy, obs, actions, advantages, module.Args())

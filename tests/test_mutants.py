@@ -43,6 +43,19 @@ MUTANTS = {
         "def kl_divergence(mean_old, log_std_old, mean, log_std)",
         "def kl_divergence(mean, log_std, mean_old, log_std_old)",
     ),
+    "divergence from new to old in the line search": (
+        "trpo_continuous",
+        "kl_divergence(old.mean(obs).detach(), old.log_std.detach(), policy.mean(obs), policy.log_std)",
+        "kl_divergence(policy.mean(obs), policy.log_std, old.mean(obs).detach(), old.log_std.detach())",
+    ),
+    "step where the curvature is negative": ("trpo_continuous", "if curvature > 0 else", "if curvature != 0 else"),
+    "logarithm of the ratio": (
+        "trpo_continuous",
+        "((log_prob - log_prob_old).exp() * advantages)",
+        "((log_prob - log_prob_old) * advantages)",
+    ),
+    "down the policy gradient": ("a2c_continuous", "-(policy.log_prob(obs", "(policy.log_prob(obs"),
+    "gradient not shortened": ("a2c_continuous", "args.max_grad_norm)", "1e9)"),
     "line search without the divergence": ("trpo_continuous", "if L > L_old and kl <= args.max_kl:", "if L > L_old:"),
     "line search without the improvement": (
         "trpo_continuous",
@@ -58,7 +71,8 @@ MUTANTS = {
     "the unfinished episode dropped": (
         "reinforce",
         BATCH,
-        "        while not rows[-1][3][0]:\n            rows.pop()\n" + BATCH,
+        "        ends = [i + 1 for i, row in enumerate(rows) if row[3][0]]\n"
+        "        rows = rows[: ends[-1]] if ends else rows\n" + BATCH,
         (WHOLE, "while len(rows) < args.num_steps:"),
     ),
 }
@@ -77,7 +91,7 @@ def test_mutant_is_found(name, tmp_path):
     (tmp_path / f"{script}.py").write_text(source)
     tests = [str(Path(__file__).with_name(f"test_{part}.py")) for part in ("math", "lecture", "rollout", "learning")]
     environment = os.environ | {"SCRIPTS_FROM": str(tmp_path)}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     print(next((line for line in done.stdout.splitlines() if line.startswith("FAILED")), "all passed"))
     assert done.returncode == (0 if name == "none" else 1), done.stdout
