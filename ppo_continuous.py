@@ -309,8 +309,8 @@ def train(args):
         with torch.no_grad():  # how far the update went; the actor is π_old still
             s, a = actor.to(device).normalize(tensors["obs"]), tensors["actions"]
             kl = kl_divergence(*(Normal(pi.mean(s), pi.log_std.exp()) for pi in (actor, policy))).sum(-1).cpu().numpy()
-            ratio = (policy.log_prob(s, a) - actor.log_prob(s, a)).exp().cpu()
-        losses |= dict(kl=kl, kl_max=kl.max(), ratio_q01=np.quantile(ratio, 0.01), ratio_q99=np.quantile(ratio, 0.99))
+            ratio_q01, ratio_q99 = np.quantile((policy.log_prob(s, a) - actor.log_prob(s, a)).exp().cpu(), (0.01, 0.99))
+        losses |= dict(kl=kl, kl_max=kl.max(), ratio_q01=ratio_q01, ratio_q99=ratio_q99)
         sps = (step - first) / (time.time() - start)
         _, returns, lengths = batch["sums"][batch["done"]].T  # of the episodes that have ended
         recent = (recent + returns.tolist())[-100:]
