@@ -1,6 +1,7 @@
 """A run that is killed at any moment and started again ends with the weights of an undisturbed one, bit for bit."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,8 +55,9 @@ def kill_at_random_moments(script, tmp_path, kills, rng):
     for moment in rng.uniform(0, 0.8 * whole, kills):
         process = subprocess.Popen(command(script, tmp_path / "killed"), stdout=subprocess.DEVNULL)
         try:
-            process.wait(moment)
-            survived += 1  # it had finished before
+            process.wait(moment / 4**survived)
+            survived += 1  # it had finished before: anew, and killed sooner
+            shutil.rmtree(tmp_path / "killed")
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
