@@ -8,7 +8,7 @@ with advantages A from GAE, where reinforce.py has returns, and λ-returns R = A
 their noise and needs no end of an episode: T steps of N environments make a batch, B = T·N, wherever they stand.
 Beyond the paper: GAE for n-step returns, no entropy bonus; observations normalised, rewards divided by the spread of
 returns (one set of defaults for all environments); a time limit bootstraps, only a death is worth 0; the gradient's
-norm is clipped; the step size falls linearly to 0. RMSprop is the paper's; with Adam no setting tried walked."""
+norm is clipped; the step size falls linearly to 0. RMSprop is the paper's; eight settings of Adam did worse."""
 
 import json
 import os
@@ -75,7 +75,7 @@ def make_env(env_id, video_dir=None):
             env.reset()
             env.render()  # what is missing shows now, not after the training
             env = gym.wrappers.RecordVideo(env, video_dir, lambda episode: episode == 0)
-    except Exception as error:  # an unknown name, a missing package, whatever a library for drawing raises
+    except (gym.error.Error, ImportError, NotImplementedError, *[Exception] * bool(video_dir)) as error:  # drawing: any
         raise UsageError(f"cannot make {env_id}{', or film it (README, Video)' * bool(video_dir)}: {error}") from error
     if not isinstance(env.action_space, gym.spaces.Box) or not isinstance(env.observation_space, gym.spaces.Box):
         raise UsageError(f"{env_id}: a Box is needed, not {env.action_space} and (flat) {env.observation_space}")
@@ -236,7 +236,7 @@ def evaluate(run_dir, episodes=20, capture_video=False, ways=("deterministic", "
 
 
 def train(args):
-    """Trains or goes on, evaluates, returns the run's folder; UsageError for bad input, FloatingPointError."""
+    """Trains or goes on, evaluates, returns the run's folder; UsageError for bad input, FloatingPointError for NaN."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))  # networks this small lose time on more
     torch.manual_seed(args.seed)
     T, N, B = args.num_steps, args.num_envs, args.num_steps * args.num_envs
@@ -275,7 +275,7 @@ def train(args):
             successors, done = next_obs.copy(), terminated | truncated
             if done.any():  # there next_obs is the first observation of a new episode
                 successors[done] = np.stack(info["final_obs"][done])
-            sums = sums * [args.gamma, 1, 1] + np.stack([rewards, rewards, np.ones(N)], -1)
+            sums = sums * [args.gamma, 1, 1] + np.stack([rewards, rewards, np.ones(N)], -1)  # discounted, raw, length
             rows.append((obs, actions.numpy(), rewards, successors, terminated, done, sums))
             obs, sums = next_obs, sums * ~done[:, None]
         batch = dict(zip(COLUMNS, map(np.stack, zip(*rows))))  # (T, N, ...)

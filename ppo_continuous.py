@@ -80,7 +80,7 @@ def make_env(env_id, video_dir=None):
             env.reset()
             env.render()  # what is missing shows now, not after the training
             env = gym.wrappers.RecordVideo(env, video_dir, lambda episode: episode == 0)
-    except Exception as error:  # an unknown name, a missing package, whatever a library for drawing raises
+    except (gym.error.Error, ImportError, NotImplementedError, *[Exception] * bool(video_dir)) as error:  # drawing: any
         raise UsageError(f"cannot make {env_id}{', or film it (README, Video)' * bool(video_dir)}: {error}") from error
     if not isinstance(env.action_space, gym.spaces.Box) or not isinstance(env.observation_space, gym.spaces.Box):
         raise UsageError(f"{env_id}: a Box is needed, not {env.action_space} and (flat) {env.observation_space}")
@@ -254,7 +254,7 @@ def evaluate(run_dir, episodes=20, capture_video=False, ways=("deterministic", "
 
 
 def train(args):
-    """Trains or goes on, evaluates, returns the run's folder; UsageError for bad input, FloatingPointError."""
+    """Trains or goes on, evaluates, returns the run's folder; UsageError for bad input, FloatingPointError for NaN."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))  # networks this small lose time on more
     torch.manual_seed(args.seed)
     T, N, B = args.num_steps, args.num_envs, args.num_steps * args.num_envs
@@ -293,7 +293,7 @@ def train(args):
             successors, done = next_obs.copy(), terminated | truncated
             if done.any():  # there next_obs is the first observation of a new episode
                 successors[done] = np.stack(info["final_obs"][done])
-            sums = sums * [args.gamma, 1, 1] + np.stack([rewards, rewards, np.ones(N)], -1)
+            sums = sums * [args.gamma, 1, 1] + np.stack([rewards, rewards, np.ones(N)], -1)  # discounted, raw, length
             rows.append((obs, actions.numpy(), rewards, successors, terminated, done, sums))
             obs, sums = next_obs, sums * ~done[:, None]
         batch = dict(zip(COLUMNS, map(np.stack, zip(*rows))))  # (T, N, ...)

@@ -70,7 +70,7 @@ def make_env(env_id, video_dir=None):
             env.reset()
             env.render()  # what is missing shows now, not after the training
             env = gym.wrappers.RecordVideo(env, video_dir, lambda episode: episode == 0)
-    except Exception as error:  # an unknown name, a missing package, whatever a library for drawing raises
+    except (gym.error.Error, ImportError, NotImplementedError, *[Exception] * bool(video_dir)) as error:  # drawing: any
         raise UsageError(f"cannot make {env_id}{', or film it (README, Video)' * bool(video_dir)}: {error}") from error
     if not isinstance(env.action_space, gym.spaces.Box) or not isinstance(env.observation_space, gym.spaces.Box):
         raise UsageError(f"{env_id}: a Box is needed, not {env.action_space} and (flat) {env.observation_space}")
@@ -140,11 +140,11 @@ def update(policy, optimizer, batch, args):
     """One step up E[(γ^n) (G - mean G) / σ_G · log π(a|s)], for tensors (B, ...); returns losses of (1,)."""
     returns = returns_to_go(batch["rewards"], batch["done"], args.gamma)  # (B,)
     whitened = (returns - returns.mean()) / (returns.std() + 1e-8)
-    discounts = args.gamma ** (batch["sums"][:, 1] - 1) if args.discounted_gradient else 1  # γ^n
+    discounts = args.gamma ** (batch["sums"][:, 1] - 1) if args.discounted_gradient else 1  # γ^n, n = length - 1
     policy_loss = -(discounts * whitened * policy.log_prob(policy.normalize(batch["obs"]), batch["actions"])).mean()
     optimizer.zero_grad()
     policy_loss.backward()
-    gradient_norm = nn.utils.clip_grad_norm_(policy.parameters(), float("inf"))
+    gradient_norm = nn.utils.clip_grad_norm_(policy.parameters(), float("inf"))  # measured, not shortened
     optimizer.step()
     return dict(policy_loss=[policy_loss.item()], gradient_norm=[gradient_norm.item()])
 
@@ -224,7 +224,7 @@ def evaluate(run_dir, episodes=20, capture_video=False, ways=("deterministic", "
 
 
 def train(args):
-    """Trains or goes on, evaluates, returns the run's folder; UsageError for bad input, FloatingPointError."""
+    """Trains or goes on, evaluates, returns the run's folder; UsageError for bad input, FloatingPointError for NaN."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))  # networks this small lose time on more
     torch.manual_seed(args.seed)
     envs, B = gym.vector.SyncVectorEnv([lambda: make_env(args.env_id)], autoreset_mode="SameStep"), 0
@@ -256,7 +256,7 @@ def train(args):
         while len(rows) < args.num_steps or sums[0, 1] > 0:  # whole episodes
             actions = actor.sample(obs, torch.from_numpy(rng.standard_normal((1, actor.mid.numel()), np.float32)))
             next_obs, rewards, terminated, truncated, _ = envs.step(actor.to_bounds(actions))
-            done, sums = terminated | truncated, sums + np.stack([rewards, [1]], -1)
+            done, sums = terminated | truncated, sums + np.stack([rewards, [1]], -1)  # return, length
             rows.append((obs, actions.numpy(), rewards, done, sums))
             obs, sums = next_obs, sums * ~done[:, None]
             if sums[0, 1] == 100_000:

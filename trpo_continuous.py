@@ -81,7 +81,7 @@ def make_env(env_id, video_dir=None):
             env.reset()
             env.render()  # what is missing shows now, not after the training
             env = gym.wrappers.RecordVideo(env, video_dir, lambda episode: episode == 0)
-    except Exception as error:  # an unknown name, a missing package, whatever a library for drawing raises
+    except (gym.error.Error, ImportError, NotImplementedError, *[Exception] * bool(video_dir)) as error:  # drawing: any
         raise UsageError(f"cannot make {env_id}{', or film it (README, Video)' * bool(video_dir)}: {error}") from error
     if not isinstance(env.action_space, gym.spaces.Box) or not isinstance(env.observation_space, gym.spaces.Box):
         raise UsageError(f"{env_id}: a Box is needed, not {env.action_space} and (flat) {env.observation_space}")
@@ -201,7 +201,7 @@ def trust_region_step(policy, obs, actions, advantages, args):
     curvature = x @ fisher_vector_product(x, *fisher)  # xᵀHx
     step = (2 * args.max_kl / curvature).sqrt() * x if curvature > 0 else torch.zeros_like(x)
     with torch.no_grad():
-        for backtracks in range(10):
+        for backtracks in range(10):  # each length 0.8 times the one before
             for new, start, change in zip(parameters, old.parameters(), step.split([p.numel() for p in parameters])):
                 new.copy_(start + 0.8**backtracks * change.view_as(start))
             L, kl = measure()
@@ -210,8 +210,8 @@ def trust_region_step(policy, obs, actions, advantages, args):
         else:
             policy.load_state_dict(old.state_dict())
             L, backtracks = L_old, 10
-    scalars = dict(policy_loss=-L, gradient_norm=g.norm(), cg_residual=residual, backtracks=torch.tensor(backtracks))
-    return {name: x.item() for name, x in dict(scalars, improvement=L - L_old, expected_improvement=g @ step).items()}
+    scalars = dict(improvement=L - L_old, expected_improvement=g @ step, gradient_norm=g.norm(), cg_residual=residual)
+    return {name: x.item() for name, x in scalars.items()} | {"backtracks": backtracks}
 
 
 def update(policy, critic, optimizer, batch, rng, args):
@@ -308,7 +308,7 @@ def evaluate(run_dir, episodes=20, capture_video=False, ways=("deterministic", "
 
 
 def train(args):
-    """Trains or goes on, evaluates, returns the run's folder; UsageError for bad input, FloatingPointError."""
+    """Trains or goes on, evaluates, returns the run's folder; UsageError for bad input, FloatingPointError for NaN."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))  # networks this small lose time on more
     torch.manual_seed(args.seed)
     T, N, B = args.num_steps, args.num_envs, args.num_steps * args.num_envs
@@ -347,7 +347,7 @@ def train(args):
             successors, done = next_obs.copy(), terminated | truncated
             if done.any():  # there next_obs is the first observation of a new episode
                 successors[done] = np.stack(info["final_obs"][done])
-            sums = sums * [args.gamma, 1, 1] + np.stack([rewards, rewards, np.ones(N)], -1)
+            sums = sums * [args.gamma, 1, 1] + np.stack([rewards, rewards, np.ones(N)], -1)  # discounted, raw, length
             rows.append((obs, actions.numpy(), rewards, successors, terminated, done, sums))
             obs, sums = next_obs, sums * ~done[:, None]
         batch = dict(zip(COLUMNS, map(np.stack, zip(*rows))))  # (T, N, ...)

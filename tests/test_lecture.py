@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from conftest import SCRIPTS, load
+from conftest import load
 
-pytestmark = pytest.mark.skipif("trpo_continuous" not in SCRIPTS, reason="the surrogate is TRPO's")
 S, A, GAMMA = 4, 2, 0.9
 RNG = np.random.default_rng(0)
 P = torch.from_numpy(RNG.dirichlet(np.ones(S), (S, A)))  # (S, A, S), probabilities of the next state
