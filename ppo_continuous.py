@@ -72,6 +72,7 @@ class UsageError(Exception):
 def make_env(env_id, video_dir=None):
     """An environment with flat observations; with video_dir, its first episode becomes an MP4 there."""
     gym.logger.min_level = gym.logger.ERROR  # no word about the age of -v4, which the published scores are for
+    problems = Exception if video_dir else (gym.error.Error, ImportError, NotImplementedError)  # GL raises anything
     try:
         env = gym.make(env_id, disable_env_checker=True, **({"render_mode": "rgb_array"} if video_dir else {}))
         env = gym.wrappers.FlattenObservation(env)  # also copies: some environments return their own buffer
@@ -80,15 +81,14 @@ def make_env(env_id, video_dir=None):
             env.reset()
             env.render()  # what is missing shows now, not after the training
             env = gym.wrappers.RecordVideo(env, video_dir, lambda episode: episode == 0)
-    except (gym.error.Error, ImportError, NotImplementedError, *[Exception] * bool(video_dir)) as error:  # drawing: any
+    except problems as error:
         raise UsageError(f"cannot make {env_id}{', or film it (README, Video)' * bool(video_dir)}: {error}") from error
     if not isinstance(env.action_space, gym.spaces.Box) or not isinstance(env.observation_space, gym.spaces.Box):
         raise UsageError(f"{env_id}: a Box is needed, not {env.action_space} and (flat) {env.observation_space}")
     return env
 
 
-def mlp(n_in, n_out, gain):
-    """Two hidden layers of 64 tanh units; orthogonal weights, the last layer's times `gain`."""
+def mlp(n_in, n_out, gain):  # two hidden layers of 64 tanh units; orthogonal weights, the last layer's times gain
     net = nn.Sequential(nn.Linear(n_in, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, n_out))
     for layer, scale in zip(net[::2], (2**0.5, 2**0.5, gain)):
         nn.init.orthogonal_(layer.weight, scale)
@@ -97,12 +97,17 @@ def mlp(n_in, n_out, gain):
 
 
 def merge_statistics(statistics, x):
-    """Count, mean and variance (3, dim) of a stream after an array x (..., dim): merged in float64, kept in float32."""
-    count, mean, var = statistics.cpu().numpy().astype(np.float64)
+    """Count, mean, variance, σ (4, dim) of a stream after an array x (..., dim): merged in float64, kept in float32."""
+    count, mean, var, _ = statistics.cpu().numpy().astype(np.float64)
     x = x.reshape(-1, x.shape[-1]).astype(np.float64)
     share, delta = len(x) / (count + len(x)), x.mean(0) - mean
     var = (1 - share) * var + share * x.var(0) + share * (1 - share) * delta**2  # within both parts, between them
-    return torch.as_tensor(np.stack([count + len(x), mean + share * delta, var]), dtype=torch.float32)
+    merged = torch.as_tensor(np.stack([count + len(x), mean + share * delta, var]), dtype=torch.float32)
+    return torch.cat([merged, (merged[2:] + 1e-8).sqrt()])
+
+
+def normalize(obs, statistics):  # both arrays, or both tensors
+    return ((obs - statistics[1]) / statistics[3]).clip(-10, 10)
 
 
 class Policy(nn.Module):
@@ -112,34 +117,34 @@ class Policy(nn.Module):
         super().__init__()
         low, high = (torch.as_tensor(bound, dtype=torch.float32) for bound in (low, high))  # (*action_shape)
         mid, half = (low / 2 + high / 2).nan_to_num(0, 0, 0), (high / 2 - low / 2).nan_to_num(0, 1)  # unbounded: 0, 1
-        self.low, self.high, self.mid, self.scale = (nn.Buffer(x) for x in (low, high, mid, half))
-        self.statistics = nn.Buffer(torch.tensor([[0.0], [0.0], [1.0]]).repeat(1, obs_dim))  # of raw observations
+        self.bounds = nn.Buffer(torch.stack([low, high, mid, half]))  # (4, *action_shape)
+        self.statistics = nn.Buffer(torch.tensor([[0.0], [0], [1], [1]]).repeat(1, obs_dim))  # of raw observations
         self.mean = mlp(obs_dim, low.numel(), gain=0.01)  # at first the middle of the bounds, whatever the observation
         self.log_std = nn.Parameter(torch.full((low.numel(),), -0.5))
-
-    def normalize(self, obs):
-        return ((obs - self.statistics[1]) / (self.statistics[2] + 1e-8).sqrt()).clamp(-10, 10)
 
     def log_prob(self, obs, actions):
         """log π(a|s) summed over action dimensions, (B,), for normalised obs (B, obs_dim) and actions (B, act_dim)."""
         squares = ((actions - self.mean(obs)) / self.log_std.exp()) ** 2
         return (-0.5 * squares - self.log_std - 0.5 * np.log(2 * np.pi)).sum(-1)
 
-    @torch.no_grad()
     def sample(self, obs, noise):  # (N, act_dim) for raw observations (N, obs_dim), standard normal noise (N, act_dim)
-        return self.mean(self.normalize(torch.as_tensor(obs, dtype=torch.float32))) + self.log_std.exp() * noise
+        actions = torch.tensor(normalize(np.asarray(obs, np.float32), self.statistics.numpy()))
+        for layer in self.mean:
+            actions = layer.forward(actions)  # on a few rows, calling modules costs more than what they do
+        return actions.numpy() + self.log_std.exp().numpy() * np.asarray(noise, np.float32)
 
-    def to_bounds(self, actions):  # (N, act_dim) to an array (N, *action_shape)
-        return (self.mid + self.scale * actions.view(-1, *self.mid.shape)).clamp(self.low, self.high).numpy()
+    def to_bounds(self, actions):  # (N, act_dim) to (N, *action_shape)
+        low, high, mid, half = self.bounds.numpy()
+        return (mid + half * actions.reshape(-1, *mid.shape)).clip(low, high)
 
+    @torch.no_grad()
     def act(self, obs, noise=0):
         """Actions (N, *action_shape) in the bounds for raw obs (N, obs_dim); noise: standard normal (N, act_dim)."""
-        return self.to_bounds(self.sample(obs, torch.as_tensor(noise, dtype=torch.float32)))
+        return self.to_bounds(self.sample(obs, noise))
 
 
 def compute_gae(rewards, values, next_values, terminated, done, gamma, gae_lambda):
     """Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438v6, Eq. 16); every tensor is (T, N).
-
     δ_t = r_t + γ V(s_{t+1}) - V(s_t),  A_t = Σ_l (γλ)^l δ_{t+l}, cut at the end of an episode or rollout.
     λ = 0 gives the one-step advantage r + γ V(s') - V(s), λ = 1 the (bootstrapped) return minus V(s)."""
     deltas = rewards + gamma * next_values * terminated.logical_not() - values  # a time limit bootstraps, a death not
@@ -158,7 +163,7 @@ def clipped_surrogate(log_prob, log_prob_old, advantages, clip_coef):
 
 def update(policy, critic, optimizer, batch, rng, args):
     """Epochs of minibatch ascent on the clipped surrogate, for tensors (T, N, ...); returns each minibatch's losses."""
-    obs, next_obs = (policy.normalize(batch[name]).flatten(0, 1) for name in ("obs", "next_obs"))  # (B, obs_dim)
+    obs, next_obs = (normalize(batch[x], policy.statistics).flatten(0, 1) for x in ("obs", "next_obs"))  # (B, obs_dim)
     actions, rewards, ends = batch["actions"].flatten(0, 1), batch["rewards"], (batch["terminated"], batch["done"])
     with torch.no_grad():
         log_prob_old = policy.log_prob(obs, actions)  # (B,)
@@ -190,14 +195,13 @@ def load_checkpoint(run_dir):
 def load_policy(run_dir):
     """The policy of a run, on the CPU; UsageError where there is none."""
     state = load_checkpoint(run_dir)["policy"]
-    policy = Policy(state["statistics"].shape[1], state["low"], state["high"])
+    policy = Policy(state["statistics"].shape[1], *state["bounds"][:2])
     policy.load_state_dict(state)
     return policy
 
 
 def save_checkpoint(args, modules, **values):
-    """Writes under another name first: a crash at any moment leaves a whole checkpoint, the old one or the new one."""
-    half = Path(args.run_dir, "checkpoint.tmp")
+    half = Path(args.run_dir, "checkpoint.tmp")  # a crash at any moment leaves a whole checkpoint, the old or the new
     try:
         torch.save({SCRIPT: {"args": asdict(args), **values} | {k: x.state_dict() for k, x in modules.items()}}, half)
         half.replace(Path(args.run_dir, "checkpoint.pt"))
@@ -244,7 +248,7 @@ def evaluate(run_dir, episodes=20, capture_video=False, ways=("deterministic", "
         obs, _ = envs.reset(seed=[10**6 + episode for episode in range(episodes)])
         returns, going, steps = np.zeros(episodes), np.ones(episodes, bool), 0
         while going.any() and steps < 10_000:
-            noise = rng.standard_normal((episodes, policy.mid.numel()), np.float32) * (way == "sampled")
+            noise = rng.standard_normal((episodes, policy.log_std.numel()), np.float32) * (way == "sampled")
             obs, rewards, terminated, truncated, _ = envs.step(policy.act(obs, noise))
             returns, going, steps = returns + rewards * going, going & ~(terminated | truncated), steps + 1
         envs.close()
@@ -262,9 +266,9 @@ def train(args):
     sizes = envs.single_observation_space.shape[0], envs.single_action_space.low, envs.single_action_space.high
     try:
         device = torch.device(("cpu", "cuda")[torch.cuda.is_available()] if args.device == "auto" else args.device)
-        actor, policy = Policy(*sizes), Policy(*sizes).to(device)  # a round trip to a GPU costs more than to act here
+        actor, policy = Policy(*sizes).requires_grad_(False), Policy(*sizes).to(device)  # a GPU is too far away to act
         critic = nn.Sequential(mlp(sizes[0], 1, gain=1.0), nn.Flatten(0)).to(device)  # values are (B,), never (B, 1)
-        critic.statistics = nn.Buffer(torch.tensor([[0.0], [0.0], [1.0]], device=device))  # of returns: σ is V's unit
+        critic.statistics = nn.Buffer(torch.tensor([[0.0], [0], [1], [1]], device=device))  # of returns: σ is V's unit
         optimizer = torch.optim.Adam([*policy.parameters(), *critic.parameters()], eps=1e-5, fused=True)
         modules = {"policy": policy, "critic": critic, "optimizer": optimizer}
         step, recent = open_run(args, modules)
@@ -273,7 +277,7 @@ def train(args):
     make_env(args.env_id, f"{args.run_dir}/videos" if args.capture_video else None).close()  # can it be filmed?
     print(f"{SCRIPT} on {args.env_id}, seed {args.seed}, {device}: {args.run_dir}")
     first, result_file = step, Path(args.run_dir, "result.json")
-    if step >= args.total_timesteps and result_file.exists() and json.loads(result_file.read_text())["steps"] == step:
+    if step >= args.total_timesteps and result_file.exists() and f'"steps": {step}}}' in result_file.read_text():
         print(result_file.read_text())
         return Path(args.run_dir)
     writer, start, sps = SummaryWriter(args.run_dir, purge_step=step + 1), time.time(), 0
@@ -285,7 +289,7 @@ def train(args):
             seeds = [np.random.SeedSequence([args.seed, step, i]).generate_state(1)[0] for i in range(N)]
             obs, sums = envs.reset(seed=[int(seed) for seed in seeds])[0], np.zeros((N, 3))
         rows, rng = [], np.random.default_rng([args.seed, step // B])  # a function of the place: nothing to save
-        noise = torch.from_numpy(rng.standard_normal((T, N, actor.mid.numel()), np.float32))
+        noise = rng.standard_normal((T, N, actor.log_std.numel()), np.float32)
         actor.cpu().load_state_dict(policy.state_dict())
         for t in range(T):
             actions = actor.sample(obs, noise[t])
@@ -294,20 +298,20 @@ def train(args):
             if done.any():  # there next_obs is the first observation of a new episode
                 successors[done] = np.stack(info["final_obs"][done])
             sums = sums * [args.gamma, 1, 1] + np.stack([rewards, rewards, np.ones(N)], -1)  # discounted, raw, length
-            rows.append((obs, actions.numpy(), rewards, successors, terminated, done, sums))
+            rows.append((obs, actions, rewards, successors, terminated, done, sums))
             obs, sums = next_obs, sums * ~done[:, None]
         batch = dict(zip(COLUMNS, map(np.stack, zip(*rows))))  # (T, N, ...)
         check_finite(step, N, batch)
         critic.statistics.copy_(merge_statistics(critic.statistics, batch["sums"][..., :1]))
         tensors = {name: torch.as_tensor(x.astype(np.float32), device=device) for name, x in batch.items()}
-        tensors["rewards"] /= (critic.statistics[2] + 1e-8).sqrt()
+        tensors["rewards"] /= critic.statistics[3]
         lr = optimizer.param_groups[0]["lr"] = args.learning_rate * (1 - step / args.total_timesteps)
         losses = update(policy, critic, optimizer, tensors, rng, args)
         policy.statistics.copy_(merge_statistics(policy.statistics, batch["obs"]))  # only now: π_old is what has acted
         step += B
         check_finite(step, 0, losses)
         with torch.no_grad():  # how far the update went; the actor is π_old still
-            s, a = actor.to(device).normalize(tensors["obs"]), tensors["actions"]
+            s, a = normalize(tensors["obs"], actor.to(device).statistics), tensors["actions"]
             kl = kl_divergence(*(Normal(pi.mean(s), pi.log_std.exp()) for pi in (actor, policy))).sum(-1).cpu().numpy()
             ratio_q01, ratio_q99 = np.quantile((policy.log_prob(s, a) - actor.log_prob(s, a)).exp().cpu(), (0.01, 0.99))
         losses |= dict(kl=kl, kl_max=kl.max(), ratio_q01=ratio_q01, ratio_q99=ratio_q99)
@@ -328,9 +332,8 @@ def train(args):
     for way in result:
         writer.add_scalar(f"charts/{way}_return", result[way]["mean"], step)
     writer.close()
-    result |= {"training_return": float(np.mean(recent)) if recent else None, "steps": step, "steps_per_second": sps}
-    result_file.with_suffix(".tmp").write_text(json.dumps(result))
-    result_file.with_suffix(".tmp").replace(result_file)
+    result |= {"training_return": float(np.mean(recent)) if recent else None, "steps_per_second": sps, "steps": step}
+    result_file.write_text(json.dumps(result))  # the steps come last: where they stand, the file is whole
     return Path(args.run_dir)
 
 

@@ -62,6 +62,7 @@ class UsageError(Exception):
 def make_env(env_id, video_dir=None):
     """An environment with flat observations; with video_dir, its first episode becomes an MP4 there."""
     gym.logger.min_level = gym.logger.ERROR  # no word about the age of -v4, which the published scores are for
+    problems = Exception if video_dir else (gym.error.Error, ImportError, NotImplementedError)  # GL raises anything
     try:
         env = gym.make(env_id, disable_env_checker=True, **({"render_mode": "rgb_array"} if video_dir else {}))
         env = gym.wrappers.FlattenObservation(env)  # also copies: some environments return their own buffer
@@ -70,15 +71,14 @@ def make_env(env_id, video_dir=None):
             env.reset()
             env.render()  # what is missing shows now, not after the training
             env = gym.wrappers.RecordVideo(env, video_dir, lambda episode: episode == 0)
-    except (gym.error.Error, ImportError, NotImplementedError, *[Exception] * bool(video_dir)) as error:  # drawing: any
+    except problems as error:
         raise UsageError(f"cannot make {env_id}{', or film it (README, Video)' * bool(video_dir)}: {error}") from error
     if not isinstance(env.action_space, gym.spaces.Box) or not isinstance(env.observation_space, gym.spaces.Box):
         raise UsageError(f"{env_id}: a Box is needed, not {env.action_space} and (flat) {env.observation_space}")
     return env
 
 
-def mlp(n_in, n_out, gain):
-    """Two hidden layers of 64 tanh units; orthogonal weights, the last layer's times `gain`."""
+def mlp(n_in, n_out, gain):  # two hidden layers of 64 tanh units; orthogonal weights, the last layer's times gain
     net = nn.Sequential(nn.Linear(n_in, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, n_out))
     for layer, scale in zip(net[::2], (2**0.5, 2**0.5, gain)):
         nn.init.orthogonal_(layer.weight, scale)
@@ -87,12 +87,17 @@ def mlp(n_in, n_out, gain):
 
 
 def merge_statistics(statistics, x):
-    """Count, mean and variance (3, dim) of a stream after an array x (..., dim): merged in float64, kept in float32."""
-    count, mean, var = statistics.cpu().numpy().astype(np.float64)
+    """Count, mean, variance, σ (4, dim) of a stream after an array x (..., dim): merged in float64, kept in float32."""
+    count, mean, var, _ = statistics.cpu().numpy().astype(np.float64)
     x = x.reshape(-1, x.shape[-1]).astype(np.float64)
     share, delta = len(x) / (count + len(x)), x.mean(0) - mean
     var = (1 - share) * var + share * x.var(0) + share * (1 - share) * delta**2  # within both parts, between them
-    return torch.as_tensor(np.stack([count + len(x), mean + share * delta, var]), dtype=torch.float32)
+    merged = torch.as_tensor(np.stack([count + len(x), mean + share * delta, var]), dtype=torch.float32)
+    return torch.cat([merged, (merged[2:] + 1e-8).sqrt()])
+
+
+def normalize(obs, statistics):  # both arrays, or both tensors
+    return ((obs - statistics[1]) / statistics[3]).clip(-10, 10)
 
 
 class Policy(nn.Module):
@@ -102,29 +107,30 @@ class Policy(nn.Module):
         super().__init__()
         low, high = (torch.as_tensor(bound, dtype=torch.float32) for bound in (low, high))  # (*action_shape)
         mid, half = (low / 2 + high / 2).nan_to_num(0, 0, 0), (high / 2 - low / 2).nan_to_num(0, 1)  # unbounded: 0, 1
-        self.low, self.high, self.mid, self.scale = (nn.Buffer(x) for x in (low, high, mid, half))
-        self.statistics = nn.Buffer(torch.tensor([[0.0], [0.0], [1.0]]).repeat(1, obs_dim))  # of raw observations
+        self.bounds = nn.Buffer(torch.stack([low, high, mid, half]))  # (4, *action_shape)
+        self.statistics = nn.Buffer(torch.tensor([[0.0], [0], [1], [1]]).repeat(1, obs_dim))  # of raw observations
         self.mean = mlp(obs_dim, low.numel(), gain=0.01)  # at first the middle of the bounds, whatever the observation
         self.log_std = nn.Parameter(torch.full((low.numel(),), -0.5))
-
-    def normalize(self, obs):
-        return ((obs - self.statistics[1]) / (self.statistics[2] + 1e-8).sqrt()).clamp(-10, 10)
 
     def log_prob(self, obs, actions):
         """log π(a|s) summed over action dimensions, (B,), for normalised obs (B, obs_dim) and actions (B, act_dim)."""
         squares = ((actions - self.mean(obs)) / self.log_std.exp()) ** 2
         return (-0.5 * squares - self.log_std - 0.5 * np.log(2 * np.pi)).sum(-1)
 
-    @torch.no_grad()
     def sample(self, obs, noise):  # (N, act_dim) for raw observations (N, obs_dim), standard normal noise (N, act_dim)
-        return self.mean(self.normalize(torch.as_tensor(obs, dtype=torch.float32))) + self.log_std.exp() * noise
+        actions = torch.tensor(normalize(np.asarray(obs, np.float32), self.statistics.numpy()))
+        for layer in self.mean:
+            actions = layer.forward(actions)  # on a few rows, calling modules costs more than what they do
+        return actions.numpy() + self.log_std.exp().numpy() * np.asarray(noise, np.float32)
 
-    def to_bounds(self, actions):  # (N, act_dim) to an array (N, *action_shape)
-        return (self.mid + self.scale * actions.view(-1, *self.mid.shape)).clamp(self.low, self.high).numpy()
+    def to_bounds(self, actions):  # (N, act_dim) to (N, *action_shape)
+        low, high, mid, half = self.bounds.numpy()
+        return (mid + half * actions.reshape(-1, *mid.shape)).clip(low, high)
 
+    @torch.no_grad()
     def act(self, obs, noise=0):
         """Actions (N, *action_shape) in the bounds for raw obs (N, obs_dim); noise: standard normal (N, act_dim)."""
-        return self.to_bounds(self.sample(obs, torch.as_tensor(noise, dtype=torch.float32)))
+        return self.to_bounds(self.sample(obs, noise))
 
 
 def returns_to_go(rewards, done, gamma):
@@ -140,8 +146,9 @@ def update(policy, optimizer, batch, args):
     """One step up E[(γ^n) (G - mean G) / σ_G · log π(a|s)], for tensors (B, ...); returns losses of (1,)."""
     returns = returns_to_go(batch["rewards"], batch["done"], args.gamma)  # (B,)
     whitened = (returns - returns.mean()) / (returns.std() + 1e-8)
-    discounts = args.gamma ** (batch["sums"][:, 1] - 1) if args.discounted_gradient else 1  # γ^n, n = length - 1
-    policy_loss = -(discounts * whitened * policy.log_prob(policy.normalize(batch["obs"]), batch["actions"])).mean()
+    discounts = args.gamma ** batch["n"] if args.discounted_gradient else 1
+    log_prob = policy.log_prob(normalize(batch["obs"], policy.statistics), batch["actions"])
+    policy_loss = -(discounts * whitened * log_prob).mean()
     optimizer.zero_grad()
     policy_loss.backward()
     gradient_norm = nn.utils.clip_grad_norm_(policy.parameters(), float("inf"))  # measured, not shortened
@@ -160,14 +167,13 @@ def load_checkpoint(run_dir):
 def load_policy(run_dir):
     """The policy of a run, on the CPU; UsageError where there is none."""
     state = load_checkpoint(run_dir)["policy"]
-    policy = Policy(state["statistics"].shape[1], state["low"], state["high"])
+    policy = Policy(state["statistics"].shape[1], *state["bounds"][:2])
     policy.load_state_dict(state)
     return policy
 
 
 def save_checkpoint(args, modules, **values):
-    """Writes under another name first: a crash at any moment leaves a whole checkpoint, the old one or the new one."""
-    half = Path(args.run_dir, "checkpoint.tmp")
+    half = Path(args.run_dir, "checkpoint.tmp")  # a crash at any moment leaves a whole checkpoint, the old or the new
     try:
         torch.save({SCRIPT: {"args": asdict(args), **values} | {k: x.state_dict() for k, x in modules.items()}}, half)
         half.replace(Path(args.run_dir, "checkpoint.pt"))
@@ -214,7 +220,7 @@ def evaluate(run_dir, episodes=20, capture_video=False, ways=("deterministic", "
         obs, _ = envs.reset(seed=[10**6 + episode for episode in range(episodes)])
         returns, going, steps = np.zeros(episodes), np.ones(episodes, bool), 0
         while going.any() and steps < 10_000:
-            noise = rng.standard_normal((episodes, policy.mid.numel()), np.float32) * (way == "sampled")
+            noise = rng.standard_normal((episodes, policy.log_std.numel()), np.float32) * (way == "sampled")
             obs, rewards, terminated, truncated, _ = envs.step(policy.act(obs, noise))
             returns, going, steps = returns + rewards * going, going & ~(terminated | truncated), steps + 1
         envs.close()
@@ -231,7 +237,7 @@ def train(args):
     sizes = envs.single_observation_space.shape[0], envs.single_action_space.low, envs.single_action_space.high
     try:
         device = torch.device(("cpu", "cuda")[torch.cuda.is_available()] if args.device == "auto" else args.device)
-        actor, policy = Policy(*sizes), Policy(*sizes).to(device)  # a round trip to a GPU costs more than to act here
+        actor, policy = Policy(*sizes).requires_grad_(False), Policy(*sizes).to(device)  # a GPU is too far away to act
         optimizer = torch.optim.Adam(policy.parameters(), eps=1e-5, fused=True)
         modules = {"policy": policy, "optimizer": optimizer}
         step, recent = open_run(args, modules)
@@ -240,7 +246,7 @@ def train(args):
     make_env(args.env_id, f"{args.run_dir}/videos" if args.capture_video else None).close()  # can it be filmed?
     print(f"{SCRIPT} on {args.env_id}, seed {args.seed}, {device}: {args.run_dir}")
     first, result_file = step, Path(args.run_dir, "result.json")
-    if step >= args.total_timesteps and result_file.exists() and json.loads(result_file.read_text())["steps"] == step:
+    if step >= args.total_timesteps and result_file.exists() and f'"steps": {step}}}' in result_file.read_text():
         print(result_file.read_text())
         return Path(args.run_dir)
     writer, start, sps = SummaryWriter(args.run_dir, purge_step=step + 1), time.time(), 0
@@ -249,19 +255,17 @@ def train(args):
     while step < args.total_timesteps:
         if step == first or step % args.checkpoint_interval < B:  # start anew, so that going on is exact
             save_checkpoint(args, modules, step=step, recent=recent)
-            seed = np.random.SeedSequence([args.seed, step, 0]).generate_state(1)[0]
-            obs, sums = envs.reset(seed=int(seed))[0], np.zeros((1, 2))
-        rows, rng = [], np.random.default_rng([args.seed, step])  # a function of the place: nothing to save
+            obs, _ = envs.reset(seed=int(np.random.SeedSequence([args.seed, step, 0]).generate_state(1)[0]))
+        rows, n, rng = [], 0, np.random.default_rng([args.seed, step])  # a function of the place: nothing to save
         actor.load_state_dict(policy.state_dict())
-        while len(rows) < args.num_steps or sums[0, 1] > 0:  # whole episodes
-            actions = actor.sample(obs, torch.from_numpy(rng.standard_normal((1, actor.mid.numel()), np.float32)))
+        while len(rows) < args.num_steps or n > 0:  # whole episodes; n is the step within one
+            actions = actor.sample(obs, rng.standard_normal((1, actor.log_std.numel()), np.float32))
             next_obs, rewards, terminated, truncated, _ = envs.step(actor.to_bounds(actions))
-            done, sums = terminated | truncated, sums + np.stack([rewards, [1]], -1)  # return, length
-            rows.append((obs, actions.numpy(), rewards, done, sums))
-            obs, sums = next_obs, sums * ~done[:, None]
-            if sums[0, 1] == 100_000:
+            rows.append((obs, actions, rewards, terminated | truncated, [n]))
+            obs, n = next_obs, 0 if terminated | truncated else n + 1
+            if n == 100_000:
                 raise UsageError(f"{args.env_id}: no episode ends within 100,000 steps, REINFORCE needs whole ones")
-        batch = dict(zip(("obs", "actions", "rewards", "done", "sums"), map(np.concatenate, zip(*rows))))  # (B, ...)
+        batch = dict(zip(("obs", "actions", "rewards", "done", "n"), map(np.concatenate, zip(*rows))))  # (B, ...)
         check_finite(step, 1, batch)
         tensors = {name: torch.as_tensor(x.astype(np.float32), device=device) for name, x in batch.items()}
         lr = optimizer.param_groups[0]["lr"] = args.learning_rate * (1 - step / args.total_timesteps)
@@ -270,7 +274,8 @@ def train(args):
         step, B = step + len(rows), len(rows)
         check_finite(step, 0, losses)
         sps = (step - first) / (time.time() - start)
-        returns, lengths = batch["sums"][batch["done"]].T
+        returns = np.add.reduceat(batch["rewards"], np.flatnonzero(batch["n"] == 0))
+        lengths = batch["n"][batch["done"]] + 1
         recent = (recent + returns.tolist())[-100:]
         charts = dict(SPS=sps, learning_rate=lr, episodic_return=returns.mean(), episodic_length=lengths.mean())
         for group, values in {"charts": charts, "losses": losses}.items():
@@ -286,9 +291,8 @@ def train(args):
     for way in result:
         writer.add_scalar(f"charts/{way}_return", result[way]["mean"], step)
     writer.close()
-    result |= {"training_return": float(np.mean(recent)) if recent else None, "steps": step, "steps_per_second": sps}
-    result_file.with_suffix(".tmp").write_text(json.dumps(result))
-    result_file.with_suffix(".tmp").replace(result_file)
+    result |= {"training_return": float(np.mean(recent)) if recent else None, "steps_per_second": sps, "steps": step}
+    result_file.write_text(json.dumps(result))  # the steps come last: where they stand, the file is whole
     return Path(args.run_dir)
 
 

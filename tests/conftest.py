@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(os.environ.get("SCRIPTS_FROM", Path(__file__).parents[1]))  # another folder: for trying out mistakes
 ORDER = ["reinforce", "a2c_continuous", "ppo_continuous", "trpo_continuous", "ddpg"]
@@ -45,6 +46,12 @@ def run(script, *options, cwd="."):
         finally:
             sys.argv = argv
     return subprocess.CompletedProcess(options, code, out.getvalue(), err.getvalue())
+
+
+def sample(policy, obs, noise):
+    """Sampled actions as a tensor, from tensors, for batches of any shape."""
+    with torch.no_grad():
+        return torch.from_numpy(policy.sample(obs, noise))
 
 
 @pytest.fixture(params=SCRIPTS)

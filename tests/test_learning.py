@@ -31,7 +31,8 @@ def critic_of(module, run_dir):
     critic = torch.nn.Sequential(module.mlp(policy.statistics.shape[1], 1, 1.0), torch.nn.Flatten(0))
     statistics = checkpoint["critic"].pop("statistics")
     critic.load_state_dict(checkpoint["critic"])
-    return lambda obs: critic(policy.normalize(torch.as_tensor(obs))).detach().numpy() * float(statistics[2]) ** 0.5
+    scale = float(statistics[3])
+    return lambda obs: critic(module.normalize(torch.as_tensor(obs), policy.statistics)).detach().numpy() * scale
 
 
 @pytest.mark.parametrize("name", STOCHASTIC)

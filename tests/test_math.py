@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from conftest import SCRIPTS, load
+from conftest import SCRIPTS, load, sample
 
 STOCHASTIC = [name for name in SCRIPTS if name != "ddpg"]
 WITH_GAE = [name for name in SCRIPTS if hasattr(load(name), "compute_gae")]
@@ -81,12 +81,18 @@ def networks(module, obs_dim=3, act_dim=2, seed=0):
     return policy, torch.nn.Sequential(module.mlp(obs_dim, 1, 1.0), torch.nn.Flatten(0))
 
 
+def normalized(policy, obs):
+    """(obs - mean) / σ, within ±10, by the policy's own statistics."""
+    _, mean, var, _ = policy.statistics
+    return torch.clamp((obs - mean) / torch.sqrt(var + 1e-8), -10, 10)
+
+
 def random_batch(policy, T=16, N=3, ends=0.1):
     """A rollout of random numbers, with deaths, time limits and actions of the policy."""
     rng = np.random.default_rng(1)
     obs_dim, act_dim = policy.statistics.shape[1], policy.log_std.numel()
     obs, next_obs = rng.normal(size=(2, T, N, obs_dim))
-    actions = policy.sample(torch.as_tensor(obs, dtype=torch.float32), torch.randn(T, N, act_dim))
+    actions = sample(policy, obs, torch.randn(T, N, act_dim))
     terminated, truncated = rng.random((2, T, N)) < ends
     batch = {"obs": obs, "next_obs": next_obs, "rewards": rng.normal(size=(T, N))}
     batch |= {"terminated": terminated, "done": terminated | truncated}
@@ -95,7 +101,7 @@ def random_batch(policy, T=16, N=3, ends=0.1):
 
 def policy_gradient(policy, batch, weights):
     """∇E[w log π(a|s)] with torch's own density, one tensor per parameter of the policy."""
-    obs = policy.normalize(batch["obs"])
+    obs = normalized(policy, batch["obs"])
     normal = torch.distributions.Normal(policy.mean(obs), policy.log_std.exp())
     return torch.autograd.grad((weights * normal.log_prob(batch["actions"]).sum(-1)).mean(), list(policy.parameters()))
 
@@ -128,7 +134,7 @@ def a2c_args(**changes):
 def gae_of(policy, critic, batch, gamma=0.99, lam=0.95):
     """Advantages by the definition, and V, both (T, N)."""
     with torch.no_grad():
-        obs, next_obs = (policy.normalize(batch[name]) for name in ("obs", "next_obs"))
+        obs, next_obs = (normalized(policy, batch[name]) for name in ("obs", "next_obs"))
         values, next_values = (critic(x.flatten(0, 1)).view_as(batch["rewards"]) for x in (obs, next_obs))
     columns = [batch["rewards"], values, next_values, batch["terminated"] > 0, batch["done"] > 0]
     advantages = gae_by_definition(*(x.numpy() for x in columns), gamma, lam)
@@ -142,7 +148,7 @@ def test_a2c_gradient():
     of_policy, of_critic = gradients("a2c_continuous", batch, a2c_args())
     advantages, values = gae_of(policy, critic, batch)
     close(of_policy, policy_gradient(policy, batch, advantages), scale=-1)
-    errors = critic(policy.normalize(batch["obs"]).flatten(0, 1)).view_as(values) - (advantages + values)
+    errors = critic(normalized(policy, batch["obs"]).flatten(0, 1)).view_as(values) - (advantages + values)
     close(of_critic, torch.autograd.grad(0.3 * (errors**2).mean(), list(critic.parameters())))
 
 
@@ -192,7 +198,7 @@ def test_reinforce_gradient_is_that_of_a2c_without_a_critic():
     nothing = {name: torch.zeros_like(x) for name, x in critic.state_dict().items()}
     batch = random_batch(policy, T=48, N=1)
     batch["terminated"][-1], batch["done"][-1] = 1, 1
-    flat = {name: x.flatten(0, 1) for name, x in batch.items()} | {"sums": torch.ones(48, 2)}
+    flat = {name: x.flatten(0, 1) for name, x in batch.items()}
     of_policy, _ = gradients("reinforce", flat, module.Args(gamma=0.9))
     a2c_policy, _ = gradients("a2c_continuous", batch, a2c_args(gamma=0.9, gae_lambda=1.0), nothing)
     returns = torch.tensor(returns_by_definition(flat["rewards"].numpy(), flat["done"].numpy() > 0, 0.9))
@@ -229,11 +235,10 @@ def test_reinforce_gradient_of_a_small_discounted_problem(discounted):
     noise = torch.randn(2, episodes, 1, generator=torch.Generator().manual_seed(0))
     noise = (noise - noise.mean(1, keepdim=True)) / noise.std(1, keepdim=True)
     obs = torch.tensor([0.5, -1.0]).repeat(episodes, 1).T.unsqueeze(-1)  # (2, episodes, 1)
-    actions = policy.sample(obs, noise)
+    actions = sample(policy, obs, noise)
     targets = torch.tensor([1.0, -1.0]).view(2, 1, 1)
-    rewards, steps = -((actions - targets) ** 2).squeeze(-1), torch.tensor([[1.0], [2.0]]).repeat(1, episodes)
-    columns = {"obs": obs, "actions": actions, "rewards": rewards, "done": steps == 2}
-    columns |= {"sums": torch.stack([steps, steps], -1)}
+    rewards, n = -((actions - targets) ** 2).squeeze(-1), torch.tensor([[0.0], [1.0]]).repeat(1, episodes)
+    columns = {"obs": obs, "actions": actions, "rewards": rewards, "done": n == 1, "n": n}
     batch = {name: x.transpose(0, 1).flatten(0, 1).float() for name, x in columns.items()}  # episode after episode
     args = module.Args(gamma=gamma, discounted_gradient=discounted)
     optimizer = torch.optim.SGD(policy.parameters(), lr=0.0)
@@ -241,7 +246,7 @@ def test_reinforce_gradient_of_a_small_discounted_problem(discounted):
     spread = (rewards + torch.stack([gamma * rewards[1], 0 * rewards[1]])).std()
     got = [-p.grad * spread * 2 for p in policy.parameters()]  # per episode of two steps, in units of G
 
-    mu = policy.mean(policy.normalize(torch.tensor([[0.5], [-1.0]]))).squeeze(-1)
+    mu = policy.mean(normalized(policy, torch.tensor([[0.5], [-1.0]]))).squeeze(-1)
     weights = torch.tensor([1.0, gamma if discounted else 1.0])
     objective = -(weights * ((mu - targets.flatten()) ** 2 + (2 * policy.log_std).exp())).sum()
     expected = torch.autograd.grad(objective, list(policy.parameters()))
@@ -449,13 +454,16 @@ def test_ppo_first_ratio_is_one(ppo, monkeypatch):
 def test_statistics_of_a_stream(module):
     rng = np.random.default_rng(0)
     parts = [rng.normal(1000 + k, 1 + k, (7, 3, 4)) for k in range(30)]  # far from 0: squares of sums would lose digits
-    statistics = torch.tensor([[0.0], [0.0], [1.0]]).repeat(1, 4)
+    statistics = torch.tensor([[0.0], [0], [1], [1]]).repeat(1, 4)
     for part in parts:
         statistics = module.merge_statistics(statistics, part)
     stream = np.concatenate(parts).reshape(-1, 4)
     assert statistics.dtype == torch.float32 and (statistics[0] == len(stream)).all()
     np.testing.assert_allclose(statistics[1], stream.mean(0), atol=1e-4 * stream.std(0).min())
     np.testing.assert_allclose(statistics[2], stream.var(0), rtol=1e-4)
+    np.testing.assert_allclose(statistics[3], stream.std(0), rtol=1e-4)
+    still = module.merge_statistics(torch.tensor([[0.0], [0], [1], [1]]), np.ones((5, 1)))
+    assert still[2:].flatten().tolist() == [0, pytest.approx(1e-4)]  # what never changes is not divided by 0
 
 
 def test_action_map(module):
@@ -463,12 +471,18 @@ def test_action_map(module):
     policy = module.Policy(1, low, high)
     actions = torch.tensor([[-1.0] * 5, [0.0] * 5, [1.0] * 5, [-9.0] * 5])
     expected = [[2, -1, -0.5, -1, -1], [2.5, 2, -0.125, 0, 0], [3, 5, 0.25, 1, 1], [2, -1, -0.5, -9, -3]]
-    np.testing.assert_allclose(policy.to_bounds(actions), expected)
+    np.testing.assert_allclose(policy.to_bounds(actions.numpy()), expected)
     shaped = module.Policy(1, low[:4].reshape(2, 2), high[:4].reshape(2, 2))
-    np.testing.assert_allclose(shaped.to_bounds(actions[:, :4]), np.array(expected)[:, :4].reshape(4, 2, 2))
+    np.testing.assert_allclose(shaped.to_bounds(actions[:, :4].numpy()), np.array(expected)[:, :4].reshape(4, 2, 2))
 
 
 def test_normalised_observations(module):
     policy = module.Policy(2, -np.ones(1), np.ones(1))
-    policy.statistics.copy_(torch.tensor([[9.0, 9.0], [5.0, 0.0], [4.0, 1.0]]))
-    torch.testing.assert_close(policy.normalize(torch.tensor([[9.0, 99.0]])), torch.tensor([[2.0, 10.0]]))
+    policy.statistics.copy_(torch.tensor([[9.0, 9.0], [5.0, 0.0], [4.0, 1.0], [2.0, 1.0]]))
+    obs = np.array([[9, 99], [7, -99]], np.float32)
+    np.testing.assert_allclose(module.normalize(obs, policy.statistics.numpy()), [[2, 10], [1, -10]])
+    spread = np.random.default_rng(0).normal(size=(1000, 2)).astype(np.float32)  # arrays and tensors: to the last bit
+    got = module.normalize(torch.from_numpy(spread), policy.statistics)
+    assert (module.normalize(spread, policy.statistics.numpy()) == got.numpy()).all()
+    actions = policy.mean(torch.tensor([[2.0, 10.0]])).detach() + policy.log_std.detach().exp() * 0.5
+    np.testing.assert_array_equal(sample(policy, [[9.0, 99.0]], [[0.5]]), actions)  # layer by layer, the same network

@@ -12,7 +12,7 @@ from conftest import ROOT, SCRIPTS
 STEP = 'policy.statistics.copy_(merge_statistics(policy.statistics, batch["obs"]))'
 CLIPPED = "ratio.clamp(1 - clip_coef, 1 + clip_coef) * advantages"
 BATCH = "        batch = dict(zip("
-WHOLE = "while len(rows) < args.num_steps or sums[0, 1] > 0:"
+WHOLE = "while len(rows) < args.num_steps or n > 0:"
 MUTANTS = {
     "none": ("ppo_continuous", "", ""),
     "max for min": ("ppo_continuous", "torch.min(ratio", "torch.max(ratio"),
@@ -32,7 +32,7 @@ MUTANTS = {
     "log-density not summed": ("ppo_continuous", "np.log(2 * np.pi)).sum(-1)", "np.log(2 * np.pi))"),
     "values (B, 1)": ("ppo_continuous", "1, gain=1.0), nn.Flatten(0))", "1, gain=1.0))"),
     "discounted return goes on": ("ppo_continuous", "sums * ~done[:, None]", "sums"),
-    "clipped action stored": ("ppo_continuous", "(obs, actions.numpy(),", "(obs, actions.clamp(-1, 1).numpy(),"),
+    "clipped action stored": ("ppo_continuous", "(obs, actions, rewards,", "(obs, actions.clip(-1, 1), rewards,"),
     "statistics before log_prob_old": (
         "ppo_continuous",
         "        losses = update(",
@@ -66,7 +66,7 @@ MUTANTS = {
     "one conjugate gradient iteration": ("trpo_continuous", "for _ in range(iterations):", "for _ in range(1):"),
     "one conjugate gradient iteration asked for": ("trpo_continuous", "g, args.cg_iterations)", "g, 1)"),
     "returns leak over episodes": ("reinforce", "gamma * G * (not last)", "gamma * G"),
-    "γ^n from the start of the batch": ("reinforce", '(batch["sums"][:, 1] - 1)', "torch.arange(len(returns))"),
+    "γ^n from the start of the batch": ("reinforce", '** batch["n"]', "** torch.arange(len(returns))"),
     "the last episode cut": ("reinforce", WHOLE, "while len(rows) < args.num_steps:"),
     "the unfinished episode dropped": (
         "reinforce",

@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import SCRIPTS, load
+from conftest import SCRIPTS, load, sample
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 ON_POLICY = [name for name in ("a2c_continuous", "ppo_continuous", "trpo_continuous") if name in SCRIPTS]
@@ -68,7 +68,7 @@ def test_rewards_are_scaled_by_the_spread_of_discounted_returns(seen):
     for i, (batch, state) in enumerate(updates):
         stream = np.array(sums[: 32 * (i + 1)])
         np.testing.assert_allclose(
-            state["V.statistics"][:, 0], [2 * len(stream), stream.mean(), stream.var()], rtol=1e-5
+            state["V.statistics"][:3, 0], [2 * len(stream), stream.mean(), stream.var()], rtol=1e-5
         )
         np.testing.assert_allclose(batch["rewards"], 1 / stream.std(), rtol=1e-5)
 
@@ -77,21 +77,21 @@ def test_the_policy_that_acted_is_the_one_that_is_updated(seen):
     """Actions are stored as sampled, not as clipped, under the statistics and weights that the update starts from."""
     updates, module = seen("envs:LQR-v0", num_steps=64)
     for i, (batch, state) in enumerate(updates):
-        policy = module.Policy(1, state["low"].numpy(), state["high"].numpy())
+        policy = module.Policy(1, *state["bounds"][:2])
         policy.load_state_dict({name: x for name, x in state.items() if not name.startswith("V.")})
         noise = np.random.default_rng([1, i]).standard_normal((64, 2, 1), np.float32)
-        expected = policy.sample(batch["obs"], torch.from_numpy(noise))
+        expected = sample(policy, batch["obs"], noise)
         torch.testing.assert_close(batch["actions"], expected, atol=1e-6, rtol=1e-5)
         assert batch["actions"].abs().max() > 1  # some would have been clipped
 
 
 def test_statistics_are_those_of_all_observations_before(seen):
     updates, _ = seen("envs:LQR-v0")
-    assert updates[0][1]["statistics"][:, 0].tolist() == [0, 0, 1]
+    assert updates[0][1]["statistics"][:, 0].tolist() == [0, 0, 1, 1]
     for i in range(1, len(updates)):
         stream = torch.cat([batch["obs"] for batch, _ in updates[:i]]).double()
         expected = [stream.numel(), stream.mean(), stream.var(correction=0)]
-        np.testing.assert_allclose(updates[i][1]["statistics"][:, 0], expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(updates[i][1]["statistics"][:3, 0], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_returns_are_raw_and_of_whole_episodes(module, tiny):
@@ -159,12 +159,11 @@ def test_reinforce_batches_are_whole_episodes_and_nothing_is_dropped(episodes):
     """Episodes of 3 and of 30 steps: what the environment has played, all of it, in its order."""
     updates, _ = episodes("envs:TwoLengths-v0", checkpoint_interval=10**6)
     for batch, _ in updates:
-        steps, done = batch["sums"][:, 1], batch["done"] > 0
+        n, done = batch["n"], batch["done"] > 0
         assert batch["obs"][0] == 0 and done[-1]
-        assert len(done) >= 64 and len(done) - steps[-1] < 64  # ended by the first episode that could end it
-        assert torch.equal(steps - 1, batch["obs"][:, 0])  # n, the step within the episode
-        assert torch.equal(batch["sums"][:, 0], steps)  # reward 1 per step
-    played = torch.cat([batch["sums"][batch["done"] > 0, 1] for batch, _ in updates]).tolist()
+        assert len(done) >= 64 and len(done) - n[-1] - 1 < 64  # ended by the first episode that could end it
+        assert torch.equal(n, batch["obs"][:, 0])  # the step within the episode
+    played = torch.cat([batch["n"][batch["done"] > 0] + 1 for batch, _ in updates]).tolist()
 
     env, expected = gym.make("envs:TwoLengths-v0"), []
     env.reset(seed=int(np.random.SeedSequence([1, 0, 0]).generate_state(1)[0]))
@@ -183,16 +182,16 @@ def test_reinforce_updates_the_policy_that_acted(episodes):
     updates, module = episodes("envs:LQR-v0")
     step = 0
     for batch, state in updates:
-        policy = module.Policy(1, state["low"].numpy(), state["high"].numpy())
+        policy = module.Policy(1, *state["bounds"][:2])
         policy.load_state_dict(state)
         rng = np.random.default_rng([1, step])
         noise = torch.from_numpy(np.stack([rng.standard_normal(1, np.float32) for _ in batch["done"]]))
-        torch.testing.assert_close(batch["actions"], policy.sample(batch["obs"], noise), atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(batch["actions"], sample(policy, batch["obs"], noise), atol=1e-6, rtol=1e-5)
         assert batch["actions"].abs().max() > 1  # some would have been clipped
         step += len(batch["done"])
     stream = torch.cat([batch["obs"] for batch, _ in updates[:-1]]).double()
     expected = [stream.numel(), stream.mean(), stream.var(correction=0)]
-    np.testing.assert_allclose(updates[-1][1]["statistics"][:, 0], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(updates[-1][1]["statistics"][:3, 0], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ON_POLICY)
@@ -206,7 +205,7 @@ def test_what_an_update_did_is_logged(name, tmp_path, monkeypatch):
             return torch.distributions.Normal(policy.mean(obs), policy.log_std.exp())
 
     def update(policy, critic, optimizer, batch, *rest):
-        obs, actions = policy.normalize(batch["obs"]), batch["actions"]
+        obs, actions = module.normalize(batch["obs"], policy.statistics), batch["actions"]
         old = normal(policy, obs)
         losses = real(policy, critic, optimizer, batch, *rest)
         kl = torch.distributions.kl_divergence(old, normal(policy, obs)).double().sum(-1)
