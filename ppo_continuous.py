@@ -195,7 +195,7 @@ def load_checkpoint(run_dir):
 def load_policy(run_dir):
     """The policy of a run, on the CPU; UsageError where there is none."""
     state = load_checkpoint(run_dir)["policy"]
-    policy = Policy(state["statistics"].shape[1], *state["bounds"][:2])
+    policy = Policy(state["mean.0.weight"].shape[1], *state["bounds"][:2])
     policy.load_state_dict(state)
     return policy
 
@@ -248,7 +248,7 @@ def evaluate(run_dir, episodes=20, capture_video=False, ways=("deterministic", "
         obs, _ = envs.reset(seed=[10**6 + episode for episode in range(episodes)])
         returns, going, steps = np.zeros(episodes), np.ones(episodes, bool), 0
         while going.any() and steps < 10_000:
-            noise = rng.standard_normal((episodes, policy.log_std.numel()), np.float32) * (way == "sampled")
+            noise = rng.standard_normal((episodes, policy.bounds[0].numel()), np.float32) * (way == "sampled")
             obs, rewards, terminated, truncated, _ = envs.step(policy.act(obs, noise))
             returns, going, steps = returns + rewards * going, going & ~(terminated | truncated), steps + 1
         envs.close()

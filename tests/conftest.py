@@ -16,6 +16,7 @@ import torch
 ROOT = Path(os.environ.get("SCRIPTS_FROM", Path(__file__).parents[1]))  # another folder: for trying out mistakes
 ORDER = ["reinforce", "a2c_continuous", "ppo_continuous", "trpo_continuous", "ddpg"]
 SCRIPTS = [name for name in ORDER if (ROOT / f"{name}.py").exists()]
+STOCHASTIC = [name for name in SCRIPTS if name != "ddpg"]  # with a density, and statistics of observations
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
 sys.path.insert(0, str(Path(__file__).parent))
@@ -75,6 +76,7 @@ def tiny(module, tmp_path):
 
     def make(env_id="envs:Scalar-v0", **changes):
         sizes = {"num_envs": 2, "num_steps": 64, "minibatch_size": 32, "update_epochs": 2}
+        sizes |= {"learning_starts": 64, "batch_size": 16, "buffer_size": 300}
         values = {"env_id": env_id, "total_timesteps": 512, "eval_episodes": 2, "run_dir": str(tmp_path / "run")}
         known = set(module.Args.__dataclass_fields__)
         return module.Args(**{name: value for name, value in (values | sizes | changes).items() if name in known})

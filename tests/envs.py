@@ -101,6 +101,15 @@ class Bounds(Scalar):
         return obs, -float(np.abs(action - self.target).sum()), False, False, info
 
 
+class Bounded(Bounds):
+    """The same with all bounds finite."""
+
+    low = np.array([[2, -1], [-0.5, -3]], np.float32)
+    high = np.array([[3, 5], [0.25, -1]], np.float32)
+    action_space = Box(low, high)
+    target = np.array([[2.75, 4], [0, -1.5]])
+
+
 class Matrix(Scalar):
     observation_space = Box(-1, 1, (3, 2))
 
@@ -160,6 +169,7 @@ for cls in (
     OwnBuffer,
     LQR,
     Bounds,
+    Bounded,
     Matrix,
     DictObs,
     GraphObs,

@@ -31,7 +31,8 @@ def differing(texts):
 
 def test_shared_blocks_are_the_same_text():
     texts = [(ROOT / f"{name}.py").read_text() for name in SCRIPTS]
-    assert not differing(texts)
+    assert not differing(texts[:4])
+    assert differing(texts) <= {"Policy"}  # DDPG's has no density
     changed = texts[0].replace("nn.Tanh()", "nn.ReLU()")
     assert changed != texts[0] and differing([texts[0], changed]) == {"mlp"}  # the check can fail
 

@@ -5,7 +5,6 @@ import pytest
 import torch
 from conftest import SCRIPTS, load
 
-STOCHASTIC = [name for name in SCRIPTS if name != "ddpg"]
 WITH_V = [name for name in ("a2c_continuous", "ppo_continuous", "trpo_continuous") if name in SCRIPTS]
 A, B, R, GAMMA = 0.9, 0.5, 0.2, 0.9  # tests/envs.py, LQR
 LQR = {  # settings that learn it in seconds; those left out are the defaults
@@ -13,6 +12,7 @@ LQR = {  # settings that learn it in seconds; those left out are the defaults
     "a2c_continuous": {"total_timesteps": 60_000, "num_steps": 8, "learning_rate": 3e-3},
     "ppo_continuous": {"total_timesteps": 60_000},
     "trpo_continuous": {"total_timesteps": 60_000, "learning_rate": 3e-3},
+    "ddpg": {"total_timesteps": 6_000, "learning_starts": 1_000, "tau": 0.02},
 }
 NOISE = {"a2c_continuous": {"num_steps": 8, "learning_rate": 3e-3}}
 
@@ -35,7 +35,7 @@ def critic_of(module, run_dir):
     return lambda obs: critic(module.normalize(torch.as_tensor(obs), policy.statistics)).detach().numpy() * scale
 
 
-@pytest.mark.parametrize("name", STOCHASTIC)
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_linear_quadratic_regulator(name, tmp_path):
     module = load(name)
     args = module.Args("envs:LQR-v0", gamma=GAMMA, eval_episodes=1, run_dir=str(tmp_path / "run"), **LQR[name])
@@ -43,8 +43,15 @@ def test_linear_quadratic_regulator(name, tmp_path):
     policy, x = module.load_policy(run_dir), np.linspace(-0.8, 0.8, 9, dtype=np.float32)[:, None]
     u = policy.act(x)[:, 0]
     k = -np.polyfit(x[:, 0], u, 1)[0]
-    assert k == pytest.approx(riccati(), rel=0.1)  # 0.95
-    assert np.abs(u + k * x[:, 0]).max() < 0.1
+    loose = 1.5 if name == "ddpg" else 1  # a few thousand updates only, as each takes a millisecond
+    assert k == pytest.approx(riccati(), rel=0.1 * loose)  # 0.95
+    assert np.abs(u + k * x[:, 0]).max() < 0.1 * loose
+    if name == "ddpg":
+        p = (1 + R * k**2) / (1 - GAMMA * (A - B * k) ** 2)  # without noise the value is -p x²
+        Q = torch.nn.Sequential(module.relu_net(2, 1), torch.nn.Flatten(0))
+        Q.load_state_dict(module.load_checkpoint(run_dir)["critic"])
+        values = Q(torch.from_numpy(np.concatenate([x, u[:, None] / 4], 1))).detach()
+        np.testing.assert_allclose(values, -p * x[:, 0] ** 2, atol=0.15 * p * 0.64)
     if name not in WITH_V:
         return
 

@@ -5,9 +5,8 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from conftest import SCRIPTS, load, sample
+from conftest import SCRIPTS, STOCHASTIC, load, sample
 
-STOCHASTIC = [name for name in SCRIPTS if name != "ddpg"]
 WITH_GAE = [name for name in SCRIPTS if hasattr(load(name), "compute_gae")]
 
 
@@ -451,6 +450,7 @@ def test_ppo_first_ratio_is_one(ppo, monkeypatch):
     assert all(x.shape == (8,) and np.isfinite(x).all() for x in losses.values())
 
 
+@pytest.mark.parametrize("script", STOCHASTIC)
 def test_statistics_of_a_stream(module):
     rng = np.random.default_rng(0)
     parts = [rng.normal(1000 + k, 1 + k, (7, 3, 4)) for k in range(30)]  # far from 0: squares of sums would lose digits
@@ -466,16 +466,19 @@ def test_statistics_of_a_stream(module):
     assert still[2:].flatten().tolist() == [0, pytest.approx(1e-4)]  # what never changes is not divided by 0
 
 
-def test_action_map(module):
-    low, high = np.array([2.0, -1.0, -0.5, -np.inf, -3.0]), np.array([3.0, 5.0, 0.25, np.inf, np.inf])
-    policy = module.Policy(1, low, high)
-    actions = torch.tensor([[-1.0] * 5, [0.0] * 5, [1.0] * 5, [-9.0] * 5])
-    expected = [[2, -1, -0.5, -1, -1], [2.5, 2, -0.125, 0, 0], [3, 5, 0.25, 1, 1], [2, -1, -0.5, -9, -3]]
-    np.testing.assert_allclose(policy.to_bounds(actions.numpy()), expected)
-    shaped = module.Policy(1, low[:4].reshape(2, 2), high[:4].reshape(2, 2))
-    np.testing.assert_allclose(shaped.to_bounds(actions[:, :4].numpy()), np.array(expected)[:, :4].reshape(4, 2, 2))
+def test_action_map(script, module):
+    low, high = np.array([2.0, -1.0, -0.5, -3.0, -np.inf, -3.0]), np.array([3.0, 5.0, 0.25, -1.0, np.inf, np.inf])
+    actions = np.array([[-1.0] * 6, [0.0] * 6, [1.0] * 6, [-9.0] * 6])
+    expected = np.array([[2, -1, -0.5, -3, -1, -1], [2.5, 2, -0.125, -2, 0, 0], [3, 5, 0.25, -1, 1, 1]])
+    expected = np.array([*expected, [2, -1, -0.5, -3, -9, -3]])
+    for kept in [slice(4)] + [slice(6)] * (script != "ddpg"):  # which refuses infinite bounds
+        policy = module.Policy(1, low[kept], high[kept])
+        np.testing.assert_allclose(policy.to_bounds(actions[:, kept]), expected[:, kept])
+        shaped = module.Policy(1, low[kept].reshape(-1, 2), high[kept].reshape(-1, 2))
+        np.testing.assert_allclose(shaped.to_bounds(actions[:, kept]), expected[:, kept].reshape(4, -1, 2))
 
 
+@pytest.mark.parametrize("script", STOCHASTIC)
 def test_normalised_observations(module):
     policy = module.Policy(2, -np.ones(1), np.ones(1))
     policy.statistics.copy_(torch.tensor([[9.0, 9.0], [5.0, 0.0], [4.0, 1.0], [2.0, 1.0]]))

@@ -75,6 +75,21 @@ MUTANTS = {
         "        rows = rows[: ends[-1]] if ends else rows\n" + BATCH,
         (WHOLE, "while len(rows) < args.num_steps:"),
     ),
+    "τ for 1 - τ": ("ddpg", ", args.tau)", ", 1 - args.tau)"),
+    "down the deterministic policy gradient": ("ddpg", "-critic(", "critic("),
+    "online networks in the target": (
+        "ddpg",
+        "target_critic(torch.cat([next_obs, target_policy.mean(next_obs)], 1))",
+        "critic(torch.cat([next_obs, policy.mean(next_obs)], 1))",
+    ),
+    "a time limit as a death": ("ddpg", "successors, rewards, terminated)", "successors, rewards, done)"),
+    "noise not scaled per dimension": ("ddpg", "self.std * noise", "self.std * noise / self.bounds[3].flatten()"),
+    "the reset observation as the next one": (
+        "ddpg",
+        'successors[done] = np.stack(info["final_obs"][done])',
+        "pass",
+    ),
+    "the policy's gradient in the critic": ("ddpg", "backward(inputs=[*policy.parameters()])", "backward()"),
 }
 
 
@@ -89,7 +104,9 @@ def test_mutant_is_found(name, tmp_path):
         assert source.count(old) == 1
         source = source.replace(old, new)
     (tmp_path / f"{script}.py").write_text(source)
-    tests = [str(Path(__file__).with_name(f"test_{part}.py")) for part in ("math", "lecture", "rollout", "learning")]
+    tests = [
+        str(Path(__file__).with_name(f"test_{part}.py")) for part in ("math", "lecture", "rollout", "ddpg", "learning")
+    ]
     environment = os.environ | {"SCRIPTS_FROM": str(tmp_path)}
     command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -78,15 +78,18 @@ def test_kill_five_times(script, tmp_path):
 
 def test_no_step_stands_twice_in_tensorboard(script, module, tiny, monkeypatch, tmp_path):
     """The run dies some updates after a checkpoint; those updates are seen once, from the second life."""
-    real, calls = module.update, []
+    real, calls, place = module.update, [], 7
+    args, spacing = tiny("envs:LQR-v0", total_timesteps=128 * 12, checkpoint_interval=192), 128
+    if script == "ddpg":  # which updates at every step, and logs every 1,000 of each environment
+        real, place, spacing = lambda *inputs: torch.zeros(3), 17_000, 2_000
+        args = tiny("envs:LQR-v0", total_timesteps=24_000, checkpoint_interval=3_000)
 
     def dies(*inputs):
         calls.append(0)
-        if len(calls) == 7:
+        if len(calls) == place:
             raise KeyboardInterrupt
         return real(*inputs)
 
-    args = tiny("envs:LQR-v0", total_timesteps=128 * 12, checkpoint_interval=192)
     monkeypatch.setattr(module, "update", dies)
     with pytest.raises(KeyboardInterrupt):
         module.train(args)
@@ -100,7 +103,7 @@ def test_no_step_stands_twice_in_tensorboard(script, module, tiny, monkeypatch, 
     ]
     assert len(steps) >= 12 and steps == sorted(set(steps))
     if script != "reinforce":  # whose batches end with episodes
-        assert steps == list(range(128, 128 * 12 + 1, 128))
+        assert steps == list(range(spacing, 12 * spacing + 1, spacing))
     texts = [event.step for event in events.Tensors("hyperparameters/text_summary")]
     assert len(texts) == len(set(texts)) == 2  # each life says its arguments
     for tag in ("charts/SPS", "charts/learning_rate", "charts/episodic_return", "charts/episodic_length"):
@@ -117,7 +120,7 @@ def test_a_longer_run_goes_on_from_the_finished_one(module, tiny):
     assert not torch.equal(*weights)
 
 
-def test_checkpoints_hold_only_tensors_and_plain_values(module, tiny):
+def test_checkpoints_hold_only_tensors_and_plain_values(script, module, tiny):
     run_dir = module.train(tiny("envs:LQR-v0"))
     checkpoint = torch.load(run_dir / "checkpoint.pt", weights_only=True)
-    assert os.path.getsize(run_dir / "checkpoint.pt") < 1e6 and len(checkpoint) == 1
+    assert os.path.getsize(run_dir / "checkpoint.pt") < (3e6 if script == "ddpg" else 1e6) and len(checkpoint) == 1

@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import SCRIPTS, load, sample
+from conftest import SCRIPTS, STOCHASTIC, load, sample
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 ON_POLICY = [name for name in ("a2c_continuous", "ppo_continuous", "trpo_continuous") if name in SCRIPTS]
@@ -130,7 +130,13 @@ def test_observations_of_any_shape(module, tiny, env_id, dim):
 
 
 def test_actions_of_any_shape_and_bounds(module, tiny):
-    policy = module.load_policy(module.train(tiny("envs:Bounds-v0")))  # the environment checks what it gets
+    policy = module.load_policy(module.train(tiny("envs:Bounded-v0")))  # the environment checks what it gets
+    assert policy.act(np.zeros((3, 1))).shape == (3, 2, 2)
+
+
+@pytest.mark.parametrize("script", STOCHASTIC)
+def test_actions_without_bounds(module, tiny):
+    policy = module.load_policy(module.train(tiny("envs:Bounds-v0")))
     assert policy.act(np.zeros((3, 1))).shape == (3, 2, 2)
 
 
