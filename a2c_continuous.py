@@ -45,10 +45,10 @@ class Args:
     device: str = "auto"  # of the updates: cpu, cuda, cuda:1, mps; auto: cuda where there is one, else cpu
     # The algorithm
     num_envs: int = 16  # N, environments that are stepped in turn
-    num_steps: int = 8  # T, steps of each environment per rollout
+    num_steps: int = 32  # T, steps of each environment per rollout
     gamma: float = 0.99  # discount; looks about 1 / (1 - gamma) steps ahead
     gae_lambda: float = 0.95  # 0: one-step TD error (biased); 1: Monte Carlo return minus V (noisy)
-    learning_rate: float = 1e-3  # RMSprop's, falls linearly to 0
+    learning_rate: float = 2e-3  # RMSprop's, falls linearly to 0
     vf_coef: float = 0.25  # c, weight of the critic's squared error
     max_grad_norm: float = 0.5  # longer gradients are shortened to this
 

@@ -1,83 +1,224 @@
-"""Steps per second of ppo_continuous.py and of stable-baselines3's PPO, interleaved, each side in processes of its own.
+"""Steps per second of the five scripts and of peers that pip installs, interleaved, each run in a process of its own.
 
-    python benchmark/speed.py --env-id Hopper-v4 --rounds 3
+    pip install -r benchmark/requirements.txt
+    python benchmark/speed.py                                  # both environments, five rounds: an hour on one core
+    python benchmark/speed.py --scripts ddpg --env-ids Hopper-v4 --rounds 3
 
-Whole runs without start-up; also the share of our wall time inside `envs.step`, the simulator's own. One thread each.
+Whole runs, start-up left out, one thread each, at each side's defaults and at the peer's settings on both sides. Share:
+of our wall time, what passes inside `envs.step`, the simulator and Gymnasium's wrappers: nobody's script can be faster
+than that. For DDPG also the time of one update's matrix products alone. Writes speed.csv and speed.png beside itself.
 """
 
 import argparse
+import csv
 import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+FIELDS = ["env_id", "script", "settings", "peer", "round", "ours", "theirs", "inside", "products"]
+CASES = [  # script, whose settings, ours that differ from the defaults, peer, its arguments
+    ("reinforce", "own", {}, None, {}),
+    ("a2c_continuous", "own", {}, "stable_baselines3.A2C", {}),
+    ("a2c_continuous", "peer's", {"num_envs": 1, "num_steps": 5}, "stable_baselines3.A2C", {}),
+    ("ppo_continuous", "own", {}, "stable_baselines3.PPO", {}),
+    (
+        "ppo_continuous",
+        "peer's",
+        {"num_envs": 1, "num_steps": 2048, "minibatch_size": 64, "update_epochs": 10},
+        "stable_baselines3.PPO",
+        {},
+    ),
+    ("trpo_continuous", "own", {}, "sb3_contrib.TRPO", {}),
+    (
+        "trpo_continuous",
+        "peer's",
+        {"num_envs": 1, "num_steps": 2048, "cg_iterations": 15, "minibatch_size": 128, "update_epochs": 10},
+        "sb3_contrib.TRPO",
+        {},
+    ),
+    ("ddpg", "own", {"learning_starts": 100}, "stable_baselines3.DDPG", {"learning_starts": 100}),
+    (
+        "ddpg",
+        "equal",
+        {"learning_starts": 100, "batch_size": 256},
+        "stable_baselines3.DDPG",
+        {"learning_starts": 100, "policy_kwargs": {"net_arch": [256, 256]}},
+    ),
+]
+STEPS = {"reinforce": 40_000, "ddpg": 3_000}  # of a run; 60,000 where nothing is said
 
 OURS = """
-import json, sys, tempfile, time
+import importlib, json, sys, tempfile, time
 sys.path.insert(0, {root!r})
-import gymnasium as gym, ppo_continuous as script
-inside, step = 0.0, gym.vector.SyncVectorEnv.step
+import gymnasium as gym
+script = importlib.import_module({script!r})
+inside, step, evaluate = [0.0], gym.vector.SyncVectorEnv.step, script.evaluate
 def timed(envs, actions):
-    global inside
     start = time.perf_counter()
     result = step(envs, actions)
-    inside += time.perf_counter() - start
+    inside[-1] += time.perf_counter() - start
     return result
-gym.vector.SyncVectorEnv.step = timed
-evaluate = script.evaluate
 def stop(*args):
-    global inside
-    evaluate.inside, inside = inside, 0.0
+    inside.append(0.0)
     return evaluate(*args)
-script.evaluate = stop
+gym.vector.SyncVectorEnv.step, script.evaluate = timed, stop
 with tempfile.TemporaryDirectory() as folder:
-    args = script.Args({env!r}, total_timesteps={steps}, run_dir=folder, eval_episodes=1, **{changes!r})
-    run = script.train(args)
-    result = json.loads((run / "result.json").read_text())
-print(json.dumps([result["steps_per_second"], evaluate.inside * result["steps_per_second"] / result["steps"]]))
+    args = script.Args({env!r}, total_timesteps={steps}, run_dir=folder, eval_episodes=1, **{ours!r})
+    result = json.loads((script.train(args) / "result.json").read_text())
+print(json.dumps([result["steps_per_second"], inside[0] * result["steps_per_second"] / result["steps"]]))
 """
 
-SB3 = """
-import json, time, torch
+THEIRS = """
+import importlib, json, time, torch
 torch.set_num_threads(1)
-import gymnasium as gym
-from stable_baselines3 import PPO
-model = PPO("MlpPolicy", {env!r}, device="cpu", seed=1)
+package, name = {peer!r}.split(".")
+model = getattr(importlib.import_module(package), name)("MlpPolicy", {env!r}, device="cpu", seed=1, **{theirs!r})
 start = time.perf_counter()
 model.learn({steps})
-print(json.dumps([model.num_timesteps / (time.perf_counter() - start), 0.0]))
+print(json.dumps([model.num_timesteps / (time.perf_counter() - start)]))
+"""
+
+PRODUCTS = """
+import json, time, torch
+import gymnasium as gym
+torch.set_num_threads(1)
+env, B = gym.make({env!r}), {batch}
+obs, act = env.observation_space.shape[0], env.action_space.shape[0]
+def layers(n_in, n_out):
+    return [(n_in, 256), (256, 256), (256, n_out)]
+policy, critic = layers(obs, act), layers(obs + act, 1)
+def forward(net):
+    return [(B, a, b) for a, b in net]
+def weights(net):
+    return [(a, B, b) for a, b in net]
+def inputs(net):
+    return [(B, b, a) for a, b in net]
+shapes = forward(policy) * 2 + forward(critic) * 3 + weights(critic) + inputs(critic[1:]) + inputs(critic)
+shapes += weights(policy) + inputs(policy[1:])
+pairs = [(torch.randn(a, b), torch.randn(b, c), torch.empty(a, c)) for a, b, c in shapes]
+times = []
+for _ in range(200):
+    start = time.perf_counter()
+    for a, b, out in pairs:
+        torch.mm(a, b, out=out)
+    times.append(time.perf_counter() - start)
+print(json.dumps([sorted(times)[100]]))
 """
 
 
 def measure(code, **values):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", "-c", code.format(**values)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-W", "ignore", "-c", code.format(root=str(ROOT), **values)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"a run has failed:\n{done.stderr}")
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def spread(values, form="{:,.0f}"):
+    """Median (min–max)."""
+    middle, low, high = (form.format(f(values)) for f in (statistics.median, min, max))
+    return f"{middle} ({low}–{high})"
+
+
+def table(rows):
+    lines = [
+        "| on | script | settings | ours, steps/s | inside `envs.step` | peer | its steps/s | ratio |",
+        "|---" * 8 + "|",
+    ]
+    for key in dict.fromkeys((row["env_id"], row["script"], row["settings"], row["peer"]) for row in rows):
+        runs = [row for row in rows if (row["env_id"], row["script"], row["settings"], row["peer"]) == key]
+        ours, inside = ([float(row[name]) for row in runs] for name in ("ours", "inside"))
+        cells = [*key[:3], spread(ours), f"{statistics.median(inside):.0%}", "–", "–", "–"]
+        if key[3]:
+            theirs = [float(row["theirs"]) for row in runs]
+            cells[5:] = [key[3], spread(theirs), spread([a / b for a, b in zip(ours, theirs)], "{:.2f}")]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def products(rows):
+    """For DDPG: milliseconds of a step (with its update), of the update's products alone, and their ratio."""
+    for env_id, settings in dict.fromkeys((row["env_id"], row["settings"]) for row in rows if row["products"]):
+        runs = [row for row in rows if row["products"] and (row["env_id"], row["settings"]) == (env_id, settings)]
+        step = statistics.median((1 - float(row["inside"])) / float(row["ours"]) for row in runs) * 1e3
+        alone = statistics.median(float(row["products"]) for row in runs) * 1e3
+        times = f"{step:.2f} ms a step outside the simulator, {alone:.2f} ms its matrix products: {step / alone:.2f}"
+        yield f"{env_id}, {settings}: {times}"
+
+
+def chart(rows, path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    env_ids = list(dict.fromkeys(row["env_id"] for row in rows))
+    figure, axes = plt.subplots(1, len(env_ids), figsize=(5 * len(env_ids), 3.6), squeeze=False, sharey=True)
+    for axis, env_id in zip(axes[0], env_ids):
+        here = [row for row in rows if row["env_id"] == env_id and row["settings"] == "own"]
+        names = list(dict.fromkeys(row["script"] for row in here))[::-1]
+        for offset, column, colour, label in (
+            (0.2, "ours", "#0072B2", "this script"),
+            (-0.2, "theirs", "#E69F00", "peer"),
+        ):
+            for place, name in enumerate(names):
+                values = [float(row[column]) for row in here if row["script"] == name and row[column]]
+                if values:
+                    middle = statistics.median(values)
+                    error = [[middle - min(values)], [max(values) - middle]]
+                    first = label if name == names[-1 if column == "ours" else -2] else None
+                    axis.barh(place + offset, middle, 0.38, xerr=error, color=colour, label=first)
+        axis.set(
+            title=env_id, xlabel="environment steps per second, one core", yticks=range(len(names)), yticklabels=names
+        )
+        axis.legend(loc="upper right")
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--env-id", default="Hopper-v4")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=60_000)
+    parser.add_argument("--env-ids", nargs="+", default=["Hopper-v4", "HalfCheetah-v4"])
+    parser.add_argument("--scripts", nargs="+", default=list(dict.fromkeys(case[0] for case in CASES)))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(""), help="of the CSV and the PNG")
     args = parser.parse_args()
-    sides = {"ours": (OURS, {}), "sb3": (SB3, {})}
-    rounds = {name: [] for name in sides}
-    for _ in range(args.rounds):
-        for name, (code, changes) in sides.items():
-            values = {"env": args.env_id, "steps": args.steps, "root": str(ROOT), "changes": changes}
-            rounds[name].append(measure(code, **values))
-    for name, results in rounds.items():
-        speeds = [speed for speed, _ in results]
-        line = f"{name}: {statistics.median(speeds):,.0f} steps/s ({min(speeds):,.0f} to {max(speeds):,.0f})"
-        share = statistics.median(share for _, share in results)
-        print(line + (f", {share:.0%} of the time inside envs.step" if share else ""))
-    ratios = [ours[0] / sb3[0] for ours, sb3 in zip(*rounds.values())]
-    print(f"ratio: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    rows = []
+    for env in args.env_ids:
+        for number in range(args.rounds):
+            for script, settings, ours, peer, theirs in CASES:
+                if script not in args.scripts:
+                    continue
+                values = dict(
+                    script=script, env=env, ours=ours, peer=peer, theirs=theirs, steps=STEPS.get(script, 60_000)
+                )
+                speed, inside = measure(OURS, **values)
+                row = dict(
+                    zip(FIELDS, (env, script, settings, peer or "", number, round(speed, 1), "", round(inside, 4), ""))
+                )
+                if peer:
+                    row["theirs"] = round(measure(THEIRS, **values)[0], 1)
+                if script == "ddpg":
+                    row["products"] = round(measure(PRODUCTS, env=env, batch=ours.get("batch_size", 128))[0], 6)
+                rows.append(row)
+                print(*row.values(), sep=",", flush=True)
+    with open(args.out.with_suffix(".csv"), "w", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    chart(rows, args.out.with_suffix(".png"))
+    print(table(rows), *products(rows), sep="\n")
+    packages = ("torch", "numpy", "gymnasium", "mujoco", "stable-baselines3", "sb3-contrib")
+    print(
+        platform.processor() or platform.machine(), platform.python_version(), *(f"{x} {version(x)}" for x in packages)
+    )
 
 
 if __name__ == "__main__":
