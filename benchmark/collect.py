@@ -1,4 +1,4 @@
-"""Takes finished runs into benchmark/results.csv, one row each; a run that is there already is replaced.
+"""Takes finished runs into results.csv, one row each, and curves.csv, 50 rows each; what is there already is replaced.
 
 python benchmark/collect.py runs/*
 """
@@ -8,18 +8,22 @@ import json
 import sys
 from pathlib import Path
 
-TABLE = Path(__file__).with_name("results.csv")
-FIELDS = ["script", "env_id", "seed", "deterministic", "sampled", "training", "steps", "steps_per_second", "versions"]
+import numpy as np
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+HERE = Path(__file__).parent
+KEY = ["script", "env_id", "seed"]
+RESULTS = [*KEY, "deterministic", "sampled", "training", "steps", "steps_per_second", "versions"]
+TAGS = ["charts/episodic_return", "losses/kl", "losses/kl_max", "losses/ratio_q01", "losses/ratio_q99"]
+CURVES = [*KEY, "step", *(tag.split("/")[1] for tag in TAGS)]
+PARTS = 50
 
 
-def row(run_dir):
+def row(args, result):
     """A run's scores: means of 20 episodes by mean and by sampled actions, and of the last 100 training episodes."""
-    args, result = (json.loads((run_dir / f"{name}.json").read_text()) for name in ("args", "result"))
     scores = {name: round(result[name]["mean"], 1) for name in ("deterministic", "sampled") if name in result}
     return {
-        "script": args["script"],
-        "env_id": args["env_id"],
-        "seed": args["seed"],
+        **{name: args[name] for name in KEY},
         **scores,
         "training": round(result["training_return"], 1),
         "steps": result["steps"],
@@ -28,19 +32,40 @@ def row(run_dir):
     }
 
 
-def main():
-    rows = []
-    if TABLE.exists():
-        with open(TABLE) as file:
-            rows = list(csv.DictReader(file))
-    table = {(old["script"], old["env_id"], int(old["seed"])): old for old in rows}
-    for folder in map(Path, sys.argv[1:]):
-        new = row(folder)
-        table[new["script"], new["env_id"], new["seed"]] = new
-    with open(TABLE, "w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+def curve(run_dir, args, result):
+    """What the run logged, averaged over each fiftieth of its steps; a step is the end of its part."""
+    events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0}).Reload()
+    edges = np.linspace(0, result["steps"], PARTS + 1)
+    rows = [{**{name: args[name] for name in KEY}, "step": round(edge)} for edge in edges[1:]]
+    for tag, column in zip(TAGS, CURVES[len(KEY) + 1 :]):
+        points = [(x.step, x.value) for x in events.Scalars(tag)] if tag in events.Tags()["scalars"] else []
+        steps, values = np.array(points).reshape(-1, 2).T
+        for part, (low, high) in enumerate(zip(edges, edges[1:])):
+            inside = values[(low < steps) & (steps <= high)]
+            rows[part][column] = f"{inside.mean():.5g}" if len(inside) else ""
+    return rows
+
+
+def merge(path, fields, new):
+    """Writes the table with the new rows in place of those of the same runs, sorted."""
+    old = list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
+    replaced = {tuple(str(x[name]) for name in KEY) for x in new}
+    rows = [x for x in old if tuple(x[name] for name in KEY) not in replaced] + new
+    rows.sort(key=lambda x: (x["script"], x["env_id"], int(x["seed"]), int(x.get("step", 0))))
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, fields, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(table[key] for key in sorted(table))
+        writer.writerows(rows)
+
+
+def main():
+    results, curves = [], []
+    for run_dir in map(Path, sys.argv[1:]):
+        args, result = (json.loads((run_dir / f"{name}.json").read_text()) for name in ("args", "result"))
+        results.append(row(args, result))
+        curves += curve(run_dir, args, result)
+    merge(HERE / "results.csv", RESULTS, results)
+    merge(HERE / "curves.csv", CURVES, curves)
 
 
 if __name__ == "__main__":
