@@ -3,11 +3,11 @@
     python ddpg.py --env-id HalfCheetah-v4
 
 Silver et al. 2014; Lillicrap et al. 2016, arXiv:1509.02971v6. For each step, on a minibatch of the replay, at once:
-    w ← w - α ∇E[(Q(s, a) - y)²],  y = r + γ Q'(s', μ'(s')), after a death r: the greedy μ' in place of max over a'
+    w ← w - α ∇E[(Q(s, a) - y)²],  y = r + γ Q'(s', μ'(s')), y = r after a death (μ' stands for a maximum over a')
     θ ← θ + α E[∇_θ μ(s) ∇_a Q(s, a) at a = μ(s)]
 then Q', μ' ← τ (Q, μ) + (1 - τ) (Q', μ'). The fork: no density, no ratio, transitions of any policy, used many times.
-Departures: Gaussian noise (no state to keep) for Ornstein-Uhlenbeck's, uniform actions first, no batch norm and no
-weight decay (nothing asked for them), the action in the critic's first layer, other sizes, Adam with one step size."""
+For simplicity, unlike the paper: Gaussian noise without memory, uniform actions first, no batch norm or weight decay,
+a in Q's first layer, common initial weights, one step size; 256-256 units, B 128, τ 0.005; time limits bootstrap."""
 
 import copy
 import json
@@ -39,7 +39,7 @@ class Args:
     run_dir: str = ""  # folder of the run; where it holds one, that run goes on; empty: a new one under runs/
     checkpoint_interval: int = 100_000  # steps of one environment between checkpoints; each starts new episodes
     evaluate: str = ""  # folder of a run to play instead of training; its arguments are taken from there
-    eval_episodes: int = 20  # episodes of the evaluation, by the mean action
+    eval_episodes: int = 20  # episodes of the evaluation, without noise
     capture_video: bool = False  # MP4 of an evaluation's first episode, in the run's videos/
     # The machine
     device: str = "auto"  # of networks: cpu, cuda, cuda:1, mps; auto: cuda where there is one, else cpu
@@ -51,7 +51,7 @@ class Args:
     batch_size: int = 128  # B, transitions of one update
     buffer_size: int = 1_000_000  # transitions that the replay holds; new ones replace the oldest
     tau: float = 0.005  # share by which target networks move to the online ones at each update
-    exploration_noise: float = 0.1  # standard deviation of the noise; 1 is half the range of a bounded action
+    exploration_noise: float = 0.1  # standard deviation of the noise; 1 is half an action's range
 
     def __post_init__(self):
         zero = ("seed", "learning_starts", "exploration_noise")
@@ -60,7 +60,7 @@ class Args:
             if type(value) in (int, float) and not low <= value <= high:
                 raise UsageError(f"--{name.replace('_', '-')} {value} is out of range")
         if os.environ.get("WORLD_SIZE", "1") != "1":
-            raise UsageError("DDPG runs as one process: its cost is the update of one network, which a GPU takes")
+            raise UsageError("DDPG runs as one process: its time goes into updates, which a GPU speeds up")
 
 
 class UsageError(Exception):
@@ -233,7 +233,7 @@ def evaluate(run_dir, episodes=20, capture_video=False, ways=("deterministic", "
 def train(args):
     """Trains or goes on, evaluates, returns the run's folder; UsageError for bad input, FloatingPointError for NaN."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
-    torch.set_flush_denormal(True)  # idle units' moments in Adam shrink to such numbers: 15 % of the time of an update
+    torch.set_flush_denormal(True)  # Adam's moments of idle units shrink to denormals: 15 % of an update's time
     torch.manual_seed(args.seed)
     N, T = args.num_envs, min(1_000, args.checkpoint_interval)  # T steps of each from one point of the log to the next
     envs = gym.vector.SyncVectorEnv([lambda: make_env(args.env_id)] * N, autoreset_mode="SameStep")

@@ -86,7 +86,7 @@ def slope(function, module, direction, h=1e-6):
     h = h / float(direction.norm())  # no unit's kink between the two
     for sign in (1, -1):
         torch.nn.utils.vector_to_parameters(start + sign * h * direction, module.parameters())
-        ends.append(float(function()))
+        ends.append(function().item())
     torch.nn.utils.vector_to_parameters(start, module.parameters())
     return (ends[0] - ends[1]) / (2 * h)
 

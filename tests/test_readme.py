@@ -4,6 +4,7 @@ import ast
 import csv
 import ctypes.util
 import difflib
+import importlib.util
 import os
 import re
 import statistics
@@ -64,6 +65,19 @@ def test_scores(env):
     for column in ("sampled", "deterministic"):
         scores = [float(row[column]) for row in runs]
         assert f"{statistics.mean(scores):,.0f} ± {statistics.stdev(scores):,.0f}" in line
+
+
+def test_the_table_of_all_scores():
+    spec = importlib.util.spec_from_file_location("report", ROOT / "benchmark" / "report.py")
+    report = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(report)
+    lines = list(report.scores())
+    assert len(lines) > 15 and "\n".join(lines) in README
+    for script, env_id in {(row["script"], row["env_id"]) for row in rows()}:  # each a mean by hand
+        runs = [row for row in rows() if (row["script"], row["env_id"]) == (script, env_id)]
+        (line,) = [line for line in lines if f"`{script}.py` | {env_id} " in line]
+        sampled = [float(row["sampled"]) for row in runs if row["sampled"]]
+        assert len(sampled) < 2 or f"{statistics.mean(sampled):,.0f} ±" in line
 
 
 def body(name):

@@ -18,6 +18,9 @@ STEPS = 10_000
 
 def command(script, run_dir, *options):
     sizes = ["--total-timesteps", str(STEPS), "--checkpoint-interval", "100", "--eval-episodes", "1"]
+    if script == "ddpg":  # updates from early on, several environments, a replay that wraps around
+        sizes = ["--total-timesteps", "4000", "--checkpoint-interval", "200", "--eval-episodes", "1"]
+        sizes += ["--learning-starts", "300", "--buffer-size", "1000", "--batch-size", "16", "--num-envs", "3"]
     return [
         sys.executable,
         str(ROOT / f"{script}.py"),
