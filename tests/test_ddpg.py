@@ -152,7 +152,7 @@ def test_losses_are_what_they_are_called(learner):
     policy, critic = networks
     policy.mean[-2].bias.data += torch.tensor([10.0, 0])  # the first action at its bound, whatever the observation
     mu = policy.mean(batch[0]).detach()
-    expected = -float(Q(critic, batch[0], mu).mean())
+    expected = -Q(critic, batch[0], mu).mean().item()
     policy_loss, _, saturation = ddpg.update(*learner)
     assert float(saturation) == 0.5 == float((mu.abs() > 0.99).double().mean())
     assert float(policy_loss) == pytest.approx(expected)
