@@ -222,7 +222,9 @@ def test_the_environments_own_mistake_keeps_its_traceback(script, tmp_path):
 
 def test_interrupt_tells_how_to_go_on(script, tmp_path):
     command = [sys.executable, ROOT / f"{script}.py", "--env-id", "envs:LQR-v0", "--total-timesteps", "10000000"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    heeded = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # a background job ignores it
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=tmp_path, **pipes, **heeded)
     while not list(tmp_path.glob("runs/*/checkpoint.pt")):
         time.sleep(0.1)
     time.sleep(0.5)
