@@ -2,12 +2,12 @@
 
     python ddpg.py --env-id HalfCheetah-v4
 
-Silver et al. 2014; Lillicrap et al. 2016, arXiv:1509.02971v6. For each step, on a minibatch of the replay, at once:
+Silver et al. 2014; Lillicrap et al. 2016, arXiv:1509.02971v6. Each step, on a minibatch of the replay, from one w, θ:
     w ← w - α ∇E[(Q(s, a) - y)²],  y = r + γ Q'(s', μ'(s')), y = r after a death (μ' stands for a maximum over a')
     θ ← θ + α E[∇_θ μ(s) ∇_a Q(s, a) at a = μ(s)]
 then Q', μ' ← τ (Q, μ) + (1 - τ) (Q', μ'). The fork: no density, no ratio, transitions of any policy, used many times.
 For simplicity, unlike the paper: Gaussian noise without memory, uniform actions first, no batch norm or weight decay,
-a in Q's first layer, common initial weights, one step size; 256-256 units, B 128, τ 0.005; time limits bootstrap."""
+a in Q's first layer, PyTorch's initial weights, one step size; 256-256 units, B 128, τ 0.005; time limits bootstrap."""
 
 import copy
 import json
@@ -42,7 +42,7 @@ class Args:
     eval_episodes: int = 20  # episodes of the evaluation, without noise
     capture_video: bool = False  # MP4 of an evaluation's first episode, in the run's videos/
     # The machine
-    device: str = "auto"  # of networks: cpu, cuda, cuda:1, mps; auto: cuda where there is one, else cpu
+    device: str = "auto"  # of the networks: cpu, cuda, cuda:1, mps; auto: cuda where there is one, else cpu
     # The algorithm
     num_envs: int = 1  # N, environments that are stepped in turn; each step of each brings one update
     gamma: float = 0.99  # discount; looks about 1 / (1 - gamma) steps ahead
@@ -106,7 +106,7 @@ class Policy(nn.Module):
 
     def to_bounds(self, actions):  # (N, act_dim) to (N, *action_shape)
         low, high, mid, half = self.bounds.cpu().numpy()
-        return (mid + half * np.float32(actions).reshape(-1, *mid.shape)).clip(low, high)
+        return (mid + half * np.float32(actions).reshape(-1, *mid.shape)).clip(low, high)  # what is stored
 
     def act(self, obs, noise=0):
         """Actions (N, *action_shape) in the bounds for raw obs (N, obs_dim); noise: standard normal (N, act_dim)."""
@@ -139,7 +139,7 @@ class Replay:
 
 
 def update(online, targets, optimizer, batch, args):
-    """A step down the critic's squared TD error and up E[Q(s, μ(s))], then the targets; batch: tensors (B, ...)."""
+    """A step down the squared error and up E[Q(s, μ(s))], then the targets, for tensors (B, ...); returns losses."""
     (policy, critic), (target_policy, target_critic) = online, targets
     obs, actions, next_obs, rewards, terminated = batch
     with torch.no_grad():
@@ -154,7 +154,7 @@ def update(online, targets, optimizer, batch, args):
     optimizer.step()
     with torch.no_grad():  # target + τ (online - target), all tensors in one call
         torch._foreach_lerp_([*targets.parameters()], [*online.parameters()], args.tau)
-    return torch.stack([policy_loss, value_loss, (mu.abs() > 0.99).float().mean()]).detach()
+    return torch.stack([policy_loss, value_loss, (mu.abs() > 0.99).float().mean()]).detach()  # last: saturation
 
 
 def load_checkpoint(run_dir):
@@ -232,7 +232,7 @@ def evaluate(run_dir, episodes=20, capture_video=False, ways=("deterministic", "
 
 def train(args):
     """Trains or goes on, evaluates, returns the run's folder; UsageError for bad input, FloatingPointError for NaN."""
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))  # a second one saves a tenth of an update
     torch.set_flush_denormal(True)  # Adam's moments of idle units shrink to denormals: 15 % of an update's time
     torch.manual_seed(args.seed)
     N, T = args.num_envs, min(1_000, args.checkpoint_interval)  # T steps of each from one point of the log to the next
@@ -281,7 +281,7 @@ def train(args):
                 losses.append(update(online, targets, optimizer, replay.sample(args.batch_size, rng, device), args))
         batch = dict(zip(("obs", "actions", "rewards", "next_obs", "done", "sums"), map(np.stack, zip(*rows))))
         check_finite(step - len(rows) * N, N, batch)
-        if losses:
+        if losses:  # and the weights: under a finite loss the last gradient may be infinite
             losses = dict(zip(("policy_loss", "value_loss", "saturation"), torch.stack(losses).T.cpu().numpy()))
             check_finite(step, 0, losses)
             check_finite(step, 0, {"weights": nn.utils.parameters_to_vector(online.parameters()).numpy(force=True)})

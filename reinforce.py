@@ -118,10 +118,10 @@ class Policy(nn.Module):
         return (-0.5 * squares - self.log_std - 0.5 * np.log(2 * np.pi)).sum(-1)
 
     def sample(self, obs, noise):  # (N, act_dim) for raw observations (N, obs_dim), standard normal noise (N, act_dim)
-        actions = torch.tensor(normalize(np.asarray(obs, np.float32), self.statistics.numpy()))
+        x = torch.tensor(normalize(np.asarray(obs, np.float32), self.statistics.numpy()))
         for layer in self.mean:
-            actions = layer.forward(actions)  # on a few rows, calling modules costs more than what they do
-        return actions.numpy() + self.log_std.exp().numpy() * np.asarray(noise, np.float32)
+            x = layer.forward(x)  # self.mean(x); on a few rows, calling modules costs more than what they do
+        return x.numpy() + self.log_std.exp().numpy() * np.asarray(noise, np.float32)
 
     def to_bounds(self, actions):  # (N, act_dim) to (N, *action_shape)
         low, high, mid, half = self.bounds.numpy()
