@@ -87,7 +87,7 @@ def make_env(env_id, video_dir=None):
 
 
 def relu_net(n_in, n_out):
-    return nn.Sequential(nn.Linear(n_in, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, n_out))
+    return nn.Sequential(nn.Linear(n_in, 256), nn.ReLU(True), nn.Linear(256, 256), nn.ReLU(True), nn.Linear(256, n_out))
 
 
 class Policy(nn.Module):
@@ -122,9 +122,8 @@ class Replay:
         self.rows, self.added = np.empty((capacity, sum(self.widths)), np.float32), 0
 
     def add(self, *columns):  # arrays (N, width) or (N,)
-        new = np.column_stack(columns)
-        self.rows[np.arange(self.added, self.added + len(new)) % len(self.rows)] = new  # the oldest ones go
-        self.added += len(new)
+        self.rows[np.arange(self.added, self.added + len(columns[0])) % len(self.rows)] = np.column_stack(columns)
+        self.added += len(columns[0])  # once full, new rows have taken the place of the oldest
 
     def sample(self, batch_size, rng, device):  # B rows, with one transfer to a GPU
         chosen = rng.integers(min(self.added, len(self.rows)), size=batch_size)
@@ -199,8 +198,6 @@ def open_run(args, modules):
             module.load_state_dict(checkpoint[name])
     elif odd := {x.name.split(".")[0] for x in folder.iterdir()} - {"args", "checkpoint", "events", "result", "videos"}:
         raise UsageError(f"{folder} holds other things, such as {min(odd)}: choose another folder")
-    versions = {package: version(package) for package in ("torch", "numpy", "gymnasium", "mujoco")}
-    (folder / "args.json").write_text(json.dumps({"script": SCRIPT, **asdict(args), "versions": versions}, indent=2))
     return checkpoint["step"], checkpoint["recent"]
 
 
@@ -257,8 +254,11 @@ def train(args):
     if step >= args.total_timesteps and result_file.exists() and f'"steps": {step}}}' in result_file.read_text():
         print(result_file.read_text())
         return Path(args.run_dir)
+    versions = {package: version(package) for package in ("torch", "numpy", "gymnasium", "mujoco")}
+    run = json.dumps({"script": SCRIPT, **asdict(args), "versions": versions}, indent=4)
+    Path(args.run_dir, "args.json").write_text(run)
     writer, start, sps = SummaryWriter(args.run_dir, purge_step=step + 1), time.time(), 0
-    writer.add_text("hyperparameters", json.dumps(asdict(args), indent=4), step + 1)  # purged like what follows
+    writer.add_text("hyperparameters", run, step + 1)  # purged like what follows
     progress = tqdm(initial=step, total=args.total_timesteps, unit=" steps", unit_scale=True, disable=None)
     while step < args.total_timesteps:
         if step == first or step % (args.checkpoint_interval * N) < T * N:  # start anew, so that going on is exact

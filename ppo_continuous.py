@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,12 +22,13 @@ import gymnasium as gym
 import numpy as np
 import torch
 import tyro
-from torch import nn
+from torch import distributed, nn
 from torch.distributions import Normal, kl_divergence
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 SCRIPT = Path(__file__).stem
+RANK, PROCESSES = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # torchrun's
 COLUMNS = ("obs", "actions", "rewards", "next_obs", "terminated", "done", "sums")  # of a batch
 
 
@@ -44,6 +45,7 @@ class Args:
     capture_video: bool = False  # MP4 of an evaluation's first episode, in the run's videos/
     # The machine
     device: str = "auto"  # of the updates: cpu, cuda, cuda:1, mps; auto: cuda where there is one, else cpu
+    processes: int = field(default=PROCESSES, init=False)
     # The algorithm
     num_envs: int = 16  # N, environments that are stepped in turn
     num_steps: int = 128  # T, steps of each environment per rollout
@@ -61,6 +63,8 @@ class Args:
             low, high = (0, 1) if name in ("gamma", "gae_lambda") else (0 if name == "seed" else 1e-12, 2**63 - 1)
             if type(value) in (int, float) and not low <= value <= high:
                 raise UsageError(f"--{name.replace('_', '-')} {value} is out of range")
+        if PROCESSES > 1 and not self.run_dir:
+            raise UsageError("--run-dir is needed under torchrun: from there a restart goes on")
         if self.minibatch_size > self.num_envs * self.num_steps:
             raise UsageError(f"--minibatch-size {self.minibatch_size} exceeds num_envs * num_steps: lower it")
 
@@ -96,13 +100,35 @@ def mlp(n_in, n_out, gain):  # two hidden layers of 64 tanh units; orthogonal we
     return net
 
 
+def average(*tensors):
+    """Sets each tensor to its mean over all processes, in one message; where there is one process, does nothing."""
+    if distributed.is_initialized():
+        vector = nn.utils.parameters_to_vector(tensors).detach() / PROCESSES
+        distributed.all_reduce(vector)
+        nn.utils.vector_to_parameters(vector, tensors)
+    return tensors
+
+
+def gradient_step(loss, optimizer, max_grad_norm):
+    """A step down a loss by its gradient, averaged over processes, shortened to the norm; returns the norm it had."""
+    optimizer.zero_grad()
+    loss.backward()
+    parameters = optimizer.param_groups[0]["params"]
+    average(*[p.grad for p in parameters])
+    norm = nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+    optimizer.step()
+    return norm
+
+
 def merge_statistics(statistics, x):
-    """Count, mean, variance, σ (4, dim) of a stream after an array x (..., dim): merged in float64, kept in float32."""
-    count, mean, var, _ = statistics.cpu().numpy().astype(np.float64)
-    x = x.reshape(-1, x.shape[-1]).astype(np.float64)
-    share, delta = len(x) / (count + len(x)), x.mean(0) - mean
-    var = (1 - share) * var + share * x.var(0) + share * (1 - share) * delta**2  # within both parts, between them
-    merged = torch.as_tensor(np.stack([count + len(x), mean + share * delta, var]), dtype=torch.float32)
+    """Count, mean, variance, σ (4, dim) of a stream after x (..., dim) of each process: in float64, kept in float32."""
+    count, mean, var, _ = statistics.cpu().double()
+    x = torch.as_tensor(x, dtype=torch.float64, device="cpu").flatten(0, -2)
+    n, sums = average(torch.tensor(len(x), dtype=torch.float64), x.sum(0))
+    (squares,) = average(((x - sums / n) ** 2).sum(0))
+    share, delta = PROCESSES * n / (count + PROCESSES * n), sums / n - mean
+    var = (1 - share) * var + share * squares / n + share * (1 - share) * delta**2  # within both parts, between them
+    merged = torch.stack([count + PROCESSES * n, mean + share * delta, var]).float()
     return torch.cat([merged, (merged[2:] + 1e-8).sqrt()])
 
 
@@ -131,13 +157,12 @@ class Policy(nn.Module):
         x = torch.tensor(normalize(np.asarray(obs, np.float32), self.statistics.numpy()))
         for layer in self.mean:
             x = layer.forward(x)  # self.mean(x); on a few rows, calling modules costs more than what they do
-        return x.numpy() + self.log_std.exp().numpy() * np.asarray(noise, np.float32)
+        return x.numpy(force=True) + self.log_std.exp().numpy(force=True) * np.asarray(noise, np.float32)
 
     def to_bounds(self, actions):  # (N, act_dim) to (N, *action_shape)
         low, high, mid, half = self.bounds.numpy()
         return (mid + half * actions.reshape(-1, *mid.shape)).clip(low, high)
 
-    @torch.no_grad()
     def act(self, obs, noise=0):
         """Actions (N, *action_shape) in the bounds for raw obs (N, obs_dim); noise: standard normal (N, act_dim)."""
         return self.to_bounds(self.sample(obs, noise))
@@ -169,17 +194,15 @@ def update(policy, critic, optimizer, batch, rng, args):
         log_prob_old = policy.log_prob(obs, actions)  # (B,)
         values, next_values = critic(obs).view_as(rewards), critic(next_obs).view_as(rewards)  # (T, N)
     advantages = compute_gae(rewards, values, next_values, *ends, args.gamma, args.gae_lambda)
-    whitened = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    mean, std = merge_statistics(torch.zeros(4, 1), advantages[..., None])[1::2].to(obs.device)
+    whitened = (advantages - mean) / std
     columns, losses = (obs, actions, log_prob_old, whitened.flatten(), (advantages + values).flatten()), []
     for _ in range(args.update_epochs):
         order = torch.from_numpy(rng.permutation(len(obs))).to(obs.device)
         for s, a, log_prob_s, A, R in zip(*(column[order].split(args.minibatch_size) for column in columns)):
             policy_loss = -clipped_surrogate(policy.log_prob(s, a), log_prob_s, A, args.clip_coef)
             value_loss = ((critic(s) - R) ** 2).mean()
-            optimizer.zero_grad()
-            (policy_loss + args.vf_coef * value_loss).backward()
-            gradient_norm = nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], args.max_grad_norm)
-            optimizer.step()
+            gradient_norm = gradient_step(policy_loss + args.vf_coef * value_loss, optimizer, args.max_grad_norm)
             losses.append(torch.stack([policy_loss, value_loss, gradient_norm]).detach())
     return dict(zip(("policy_loss", "value_loss", "gradient_norm"), torch.stack(losses).T.cpu().numpy()))
 
@@ -226,8 +249,6 @@ def open_run(args, modules):
             module.load_state_dict(checkpoint[name])
     elif odd := {x.name.split(".")[0] for x in folder.iterdir()} - {"args", "checkpoint", "events", "result", "videos"}:
         raise UsageError(f"{folder} holds other things, such as {min(odd)}: choose another folder")
-    versions = {package: version(package) for package in ("torch", "numpy", "gymnasium", "mujoco")}
-    (folder / "args.json").write_text(json.dumps({"script": SCRIPT, **asdict(args), "versions": versions}, indent=2))
     return checkpoint["step"], checkpoint["recent"]
 
 
@@ -261,35 +282,49 @@ def train(args):
     """Trains or goes on, evaluates, returns the run's folder; UsageError for bad input, FloatingPointError for NaN."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))  # networks this small lose time on more
     torch.manual_seed(args.seed)
-    T, N, B = args.num_steps, args.num_envs, args.num_steps * args.num_envs
-    envs = gym.vector.SyncVectorEnv([lambda: make_env(args.env_id)] * N, autoreset_mode="SameStep")
+    T, n, N = args.num_steps, args.num_envs, args.num_envs * PROCESSES  # n of the N environments are this process's
+    B, own = T * N, np.arange(RANK * n, RANK * n + n)
+    if PROCESSES > 1 and not distributed.is_initialized():
+        store = next(distributed.rendezvous("env://"))[0]  # torchrun keeps it over restarts, dead addresses included
+        restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "") * (os.environ.get("GROUP_WORLD_SIZE") == "1")
+        distributed.init_process_group(store=distributed.PrefixStore(restart, store), rank=RANK, world_size=PROCESSES)
+    envs = gym.vector.SyncVectorEnv([lambda: make_env(args.env_id)] * n, autoreset_mode="SameStep")
     sizes = envs.single_observation_space.shape[0], envs.single_action_space.low, envs.single_action_space.high
     try:
-        device = torch.device(("cpu", "cuda")[torch.cuda.is_available()] if args.device == "auto" else args.device)
+        gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+        device = torch.device(("cpu", gpu)[torch.cuda.is_available()] if args.device == "auto" else args.device)
         actor, policy = Policy(*sizes).requires_grad_(False), Policy(*sizes).to(device)  # a GPU is too far away to act
         critic = nn.Sequential(mlp(sizes[0], 1, gain=1.0), nn.Flatten(0)).to(device)  # values are (B,), never (B, 1)
         critic.statistics = nn.Buffer(torch.tensor([[0.0], [0], [1], [1]], device=device))  # of returns: σ is V's unit
         optimizer = torch.optim.Adam([*policy.parameters(), *critic.parameters()], eps=1e-5, fused=True)
         modules = {"policy": policy, "critic": critic, "optimizer": optimizer}
         step, recent = open_run(args, modules)
+        if average(torch.tensor(step, dtype=torch.float64))[0] != step:
+            raise UsageError(f"{args.run_dir} is not the same folder for all processes: take one that they share")
     except (OSError, RuntimeError, AssertionError) as error:
         raise UsageError(str(error).split("\n")[0]) from error
     make_env(args.env_id, f"{args.run_dir}/videos" if args.capture_video else None).close()  # can it be filmed?
-    print(f"{SCRIPT} on {args.env_id}, seed {args.seed}, {device}: {args.run_dir}")
     first, result_file = step, Path(args.run_dir, "result.json")
     if step >= args.total_timesteps and result_file.exists() and f'"steps": {step}}}' in result_file.read_text():
         print(result_file.read_text())
         return Path(args.run_dir)
-    writer, start, sps = SummaryWriter(args.run_dir, purge_step=step + 1), time.time(), 0
-    writer.add_text("hyperparameters", json.dumps(asdict(args), indent=4), step + 1)  # purged like what follows
-    progress = tqdm(initial=step, total=args.total_timesteps, unit=" steps", unit_scale=True, disable=None)
+    if RANK == 0:  # which alone writes
+        print(f"{SCRIPT} on {args.env_id}, seed {args.seed}, {device}: {args.run_dir}")
+        versions = {package: version(package) for package in ("torch", "numpy", "gymnasium", "mujoco")}
+        run = json.dumps({"script": SCRIPT, **asdict(args), "versions": versions}, indent=4)
+        Path(args.run_dir, "args.json").write_text(run)
+        writer, start, sps = SummaryWriter(args.run_dir, purge_step=step + 1), time.time(), 0
+        writer.add_text("hyperparameters", run, step + 1)  # purged like what follows
+        progress = tqdm(initial=step, total=args.total_timesteps, unit=" steps", unit_scale=True, disable=None)
+        save_checkpoint(args, modules, step=step, recent=recent)
     while step < args.total_timesteps:
         if step == first or step % (args.checkpoint_interval * N) < B:  # start anew, so that going on is exact
-            save_checkpoint(args, modules, step=step, recent=recent)
-            seeds = [np.random.SeedSequence([args.seed, step, i]).generate_state(1)[0] for i in range(N)]
-            obs, sums = envs.reset(seed=[int(seed) for seed in seeds])[0], np.zeros((N, 3))
+            seeds = [np.random.SeedSequence([args.seed, step, i]).generate_state(1)[0] for i in own]
+            obs, sums, anew = envs.reset(seed=[int(seed) for seed in seeds])[0], np.zeros((n, 3)), step
+        elif (one := own == (step - anew) // B).any():  # one a rollout, lest all reach their time limits together
+            obs, sums = envs.reset(options={"reset_mask": one})[0], sums * ~one[:, None]
         rows, rng = [], np.random.default_rng([args.seed, step // B])  # a function of the place: nothing to save
-        noise = rng.standard_normal((T, N, actor.log_std.numel()), np.float32)
+        noise = rng.standard_normal((T, N, actor.log_std.numel()), np.float32)[:, own]
         actor.cpu().load_state_dict(policy.state_dict())
         for t in range(T):
             actions = actor.sample(obs, noise[t])
@@ -297,7 +332,7 @@ def train(args):
             successors, done = next_obs.copy(), terminated | truncated
             if done.any():  # there next_obs is the first observation of a new episode
                 successors[done] = np.stack(info["final_obs"][done])
-            sums = sums * [args.gamma, 1, 1] + np.stack([rewards, rewards, np.ones(N)], -1)  # discounted, raw, length
+            sums = sums * [args.gamma, 1, 1] + np.stack([rewards, rewards, np.ones(n)], -1)  # discounted, raw, length
             rows.append((obs, actions, rewards, successors, terminated, done, sums))
             obs, sums = next_obs, sums * ~done[:, None]
         batch = dict(zip(COLUMNS, map(np.stack, zip(*rows))))  # (T, N, ...)
@@ -310,6 +345,8 @@ def train(args):
         policy.statistics.copy_(merge_statistics(policy.statistics, batch["obs"]))  # only now: π_old is what has acted
         step += B
         check_finite(step, 0, losses)
+        if RANK > 0:
+            continue
         with torch.no_grad():  # how far the update went; the actor is π_old still
             s, a = normalize(tensors["obs"], actor.to(device).statistics), tensors["actions"]
             kl = kl_divergence(*(Normal(pi.mean(s), pi.log_std.exp()) for pi in (actor, policy))).sum(-1).cpu().numpy()
@@ -327,7 +364,10 @@ def train(args):
         progress.update(B)
         if progress.disable and step % 50_000 < B:  # no terminal
             print(f"{step:,} steps, {sps:,.0f} steps/s, return {np.mean(recent or np.nan):.1f}")
-    save_checkpoint(args, modules, step=step, recent=recent)
+        if step % (args.checkpoint_interval * N) < B or step >= args.total_timesteps:
+            save_checkpoint(args, modules, step=step, recent=recent)
+    if RANK > 0:
+        return Path(args.run_dir)
     result = evaluate(args.run_dir, args.eval_episodes, args.capture_video)
     for way in result:
         writer.add_scalar(f"charts/{way}_return", result[way]["mean"], step)

@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,11 +22,12 @@ import gymnasium as gym
 import numpy as np
 import torch
 import tyro
-from torch import nn
+from torch import distributed, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 SCRIPT = Path(__file__).stem
+RANK, PROCESSES = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # torchrun's
 
 
 @dataclass
@@ -42,6 +43,7 @@ class Args:
     capture_video: bool = False  # MP4 of an evaluation's first episode, in the run's videos/
     # The machine
     device: str = "auto"  # of the updates: cpu, cuda, cuda:1, mps; auto: cuda where there is one, else cpu
+    processes: int = field(default=PROCESSES, init=False)
     # The algorithm
     num_steps: int = 1_000  # a batch ends with the first episode that ends at or after so many
     gamma: float = 0.99  # discount; looks about 1 / (1 - gamma) steps ahead
@@ -53,6 +55,8 @@ class Args:
             low, high = (0, 1) if name == "gamma" else (0 if name == "seed" else 1e-12, 2**63 - 1)
             if type(value) in (int, float) and not low <= value <= high:
                 raise UsageError(f"--{name.replace('_', '-')} {value} is out of range")
+        if PROCESSES > 1 and not self.run_dir:
+            raise UsageError("--run-dir is needed under torchrun: from there a restart goes on")
 
 
 class UsageError(Exception):
@@ -86,13 +90,35 @@ def mlp(n_in, n_out, gain):  # two hidden layers of 64 tanh units; orthogonal we
     return net
 
 
+def average(*tensors):
+    """Sets each tensor to its mean over all processes, in one message; where there is one process, does nothing."""
+    if distributed.is_initialized():
+        vector = nn.utils.parameters_to_vector(tensors).detach() / PROCESSES
+        distributed.all_reduce(vector)
+        nn.utils.vector_to_parameters(vector, tensors)
+    return tensors
+
+
+def gradient_step(loss, optimizer, max_grad_norm):
+    """A step down a loss by its gradient, averaged over processes, shortened to the norm; returns the norm it had."""
+    optimizer.zero_grad()
+    loss.backward()
+    parameters = optimizer.param_groups[0]["params"]
+    average(*[p.grad for p in parameters])
+    norm = nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+    optimizer.step()
+    return norm
+
+
 def merge_statistics(statistics, x):
-    """Count, mean, variance, σ (4, dim) of a stream after an array x (..., dim): merged in float64, kept in float32."""
-    count, mean, var, _ = statistics.cpu().numpy().astype(np.float64)
-    x = x.reshape(-1, x.shape[-1]).astype(np.float64)
-    share, delta = len(x) / (count + len(x)), x.mean(0) - mean
-    var = (1 - share) * var + share * x.var(0) + share * (1 - share) * delta**2  # within both parts, between them
-    merged = torch.as_tensor(np.stack([count + len(x), mean + share * delta, var]), dtype=torch.float32)
+    """Count, mean, variance, σ (4, dim) of a stream after x (..., dim) of each process: in float64, kept in float32."""
+    count, mean, var, _ = statistics.cpu().double()
+    x = torch.as_tensor(x, dtype=torch.float64, device="cpu").flatten(0, -2)
+    n, sums = average(torch.tensor(len(x), dtype=torch.float64), x.sum(0))
+    (squares,) = average(((x - sums / n) ** 2).sum(0))
+    share, delta = PROCESSES * n / (count + PROCESSES * n), sums / n - mean
+    var = (1 - share) * var + share * squares / n + share * (1 - share) * delta**2  # within both parts, between them
+    merged = torch.stack([count + PROCESSES * n, mean + share * delta, var]).float()
     return torch.cat([merged, (merged[2:] + 1e-8).sqrt()])
 
 
@@ -121,13 +147,12 @@ class Policy(nn.Module):
         x = torch.tensor(normalize(np.asarray(obs, np.float32), self.statistics.numpy()))
         for layer in self.mean:
             x = layer.forward(x)  # self.mean(x); on a few rows, calling modules costs more than what they do
-        return x.numpy() + self.log_std.exp().numpy() * np.asarray(noise, np.float32)
+        return x.numpy(force=True) + self.log_std.exp().numpy(force=True) * np.asarray(noise, np.float32)
 
     def to_bounds(self, actions):  # (N, act_dim) to (N, *action_shape)
         low, high, mid, half = self.bounds.numpy()
         return (mid + half * actions.reshape(-1, *mid.shape)).clip(low, high)
 
-    @torch.no_grad()
     def act(self, obs, noise=0):
         """Actions (N, *action_shape) in the bounds for raw obs (N, obs_dim); noise: standard normal (N, act_dim)."""
         return self.to_bounds(self.sample(obs, noise))
@@ -145,14 +170,12 @@ def returns_to_go(rewards, done, gamma):
 def update(policy, optimizer, batch, args):
     """One step up E[(γ^n) (G - mean G) / σ_G · log π(a|s)], for tensors (B, ...); returns losses of (1,)."""
     returns = returns_to_go(batch["rewards"], batch["done"], args.gamma)  # (B,)
-    whitened = (returns - returns.mean()) / (returns.std() + 1e-8)
+    count, mean, _, std = merge_statistics(torch.zeros(4, 1), returns[:, None]).to(returns.device)
+    whitened = (returns - mean) / std
     discounts = args.gamma ** batch["n"] if args.discounted_gradient else 1
     log_prob = policy.log_prob(normalize(batch["obs"], policy.statistics), batch["actions"])
-    policy_loss = -(discounts * whitened * log_prob).mean()
-    optimizer.zero_grad()
-    policy_loss.backward()
-    gradient_norm = nn.utils.clip_grad_norm_(policy.parameters(), float("inf"))  # measured, not shortened
-    optimizer.step()
+    policy_loss = -(discounts * whitened * log_prob).sum() * PROCESSES / count
+    gradient_norm = gradient_step(policy_loss, optimizer, float("inf"))  # measured, not shortened
     return dict(policy_loss=[policy_loss.item()], gradient_norm=[gradient_norm.item()])
 
 
@@ -198,8 +221,6 @@ def open_run(args, modules):
             module.load_state_dict(checkpoint[name])
     elif odd := {x.name.split(".")[0] for x in folder.iterdir()} - {"args", "checkpoint", "events", "result", "videos"}:
         raise UsageError(f"{folder} holds other things, such as {min(odd)}: choose another folder")
-    versions = {package: version(package) for package in ("torch", "numpy", "gymnasium", "mujoco")}
-    (folder / "args.json").write_text(json.dumps({"script": SCRIPT, **asdict(args), "versions": versions}, indent=2))
     return checkpoint["step"], checkpoint["recent"]
 
 
@@ -233,30 +254,41 @@ def train(args):
     """Trains or goes on, evaluates, returns the run's folder; UsageError for bad input, FloatingPointError for NaN."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))  # networks this small lose time on more
     torch.manual_seed(args.seed)
+    if PROCESSES > 1 and not distributed.is_initialized():
+        store = next(distributed.rendezvous("env://"))[0]  # torchrun keeps it over restarts, dead addresses included
+        restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "") * (os.environ.get("GROUP_WORLD_SIZE") == "1")
+        distributed.init_process_group(store=distributed.PrefixStore(restart, store), rank=RANK, world_size=PROCESSES)
     envs, B = gym.vector.SyncVectorEnv([lambda: make_env(args.env_id)], autoreset_mode="SameStep"), 0
     sizes = envs.single_observation_space.shape[0], envs.single_action_space.low, envs.single_action_space.high
     try:
-        device = torch.device(("cpu", "cuda")[torch.cuda.is_available()] if args.device == "auto" else args.device)
+        gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+        device = torch.device(("cpu", gpu)[torch.cuda.is_available()] if args.device == "auto" else args.device)
         actor, policy = Policy(*sizes).requires_grad_(False), Policy(*sizes).to(device)  # a GPU is too far away to act
         optimizer = torch.optim.Adam(policy.parameters(), eps=1e-5, fused=True)
         modules = {"policy": policy, "optimizer": optimizer}
         step, recent = open_run(args, modules)
+        if average(torch.tensor(step, dtype=torch.float64))[0] != step:
+            raise UsageError(f"{args.run_dir} is not the same folder for all processes: take one that they share")
     except (OSError, RuntimeError, AssertionError) as error:
         raise UsageError(str(error).split("\n")[0]) from error
     make_env(args.env_id, f"{args.run_dir}/videos" if args.capture_video else None).close()  # can it be filmed?
-    print(f"{SCRIPT} on {args.env_id}, seed {args.seed}, {device}: {args.run_dir}")
     first, result_file = step, Path(args.run_dir, "result.json")
     if step >= args.total_timesteps and result_file.exists() and f'"steps": {step}}}' in result_file.read_text():
         print(result_file.read_text())
         return Path(args.run_dir)
-    writer, start, sps = SummaryWriter(args.run_dir, purge_step=step + 1), time.time(), 0
-    writer.add_text("hyperparameters", json.dumps(asdict(args), indent=4), step + 1)  # purged like what follows
-    progress = tqdm(initial=step, total=args.total_timesteps, unit=" steps", unit_scale=True, disable=None)
+    if RANK == 0:  # which alone writes
+        print(f"{SCRIPT} on {args.env_id}, seed {args.seed}, {device}: {args.run_dir}")
+        versions = {package: version(package) for package in ("torch", "numpy", "gymnasium", "mujoco")}
+        run = json.dumps({"script": SCRIPT, **asdict(args), "versions": versions}, indent=4)
+        Path(args.run_dir, "args.json").write_text(run)
+        writer, start, sps = SummaryWriter(args.run_dir, purge_step=step + 1), time.time(), 0
+        writer.add_text("hyperparameters", run, step + 1)  # purged like what follows
+        progress = tqdm(initial=step, total=args.total_timesteps, unit=" steps", unit_scale=True, disable=None)
+        save_checkpoint(args, modules, step=step, recent=recent)
     while step < args.total_timesteps:
         if step == first or step % args.checkpoint_interval < B:  # start anew, so that going on is exact
-            save_checkpoint(args, modules, step=step, recent=recent)
-            obs, _ = envs.reset(seed=int(np.random.SeedSequence([args.seed, step, 0]).generate_state(1)[0]))
-        rows, n, rng = [], 0, np.random.default_rng([args.seed, step])  # a function of the place: nothing to save
+            obs, _ = envs.reset(seed=int(np.random.SeedSequence([args.seed, step, RANK]).generate_state(1)[0]))
+        rows, n, rng = [], 0, np.random.default_rng([args.seed, step, RANK])  # a function of the place: nothing to save
         actor.load_state_dict(policy.state_dict())
         while len(rows) < args.num_steps or n > 0:  # whole episodes; n is the step within one
             actions = actor.sample(obs, rng.standard_normal((1, actor.log_std.numel()), np.float32))
@@ -271,8 +303,11 @@ def train(args):
         lr = optimizer.param_groups[0]["lr"] = args.learning_rate * (1 - step / args.total_timesteps)
         losses = update(policy, optimizer, tensors, args)
         policy.statistics.copy_(merge_statistics(policy.statistics, batch["obs"]))  # only now: π_old is what has acted
-        step, B = step + len(rows), len(rows)
+        B = int(PROCESSES * average(torch.tensor(len(rows), dtype=torch.float64))[0])
+        step += B
         check_finite(step, 0, losses)
+        if RANK > 0:
+            continue
         sps = (step - first) / (time.time() - start)
         returns = np.add.reduceat(batch["rewards"], np.flatnonzero(batch["n"] == 0))
         lengths = batch["n"][batch["done"]] + 1
@@ -286,7 +321,10 @@ def train(args):
         progress.update(B)
         if progress.disable and step % 50_000 < B:  # no terminal
             print(f"{step:,} steps, {sps:,.0f} steps/s, return {np.mean(recent or np.nan):.1f}")
-    save_checkpoint(args, modules, step=step, recent=recent)
+        if step % args.checkpoint_interval < B or step >= args.total_timesteps:
+            save_checkpoint(args, modules, step=step, recent=recent)
+    if RANK > 0:
+        return Path(args.run_dir)
     result = evaluate(args.run_dir, args.eval_episodes, args.capture_video)
     for way in result:
         writer.add_scalar(f"charts/{way}_return", result[way]["mean"], step)

@@ -173,8 +173,8 @@ def chart(rows, path):
                 if values:
                     middle = statistics.median(values)
                     error = [[middle - min(values)], [max(values) - middle]]
-                    first = label if name == names[-1 if column == "ours" else -2] else None
-                    axis.barh(place + offset, middle, 0.38, xerr=error, color=colour, label=first)
+                    axis.barh(place + offset, middle, 0.38, xerr=error, color=colour, label=label)
+                    label = None  # one entry in the legend
         axis.set(
             title=env_id, xlabel="environment steps per second, one core", yticks=range(len(names)), yticklabels=names
         )

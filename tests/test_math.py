@@ -172,7 +172,7 @@ def test_ppo_gradient_at_the_old_parameters_is_that_of_a2c(ppo):
     a2c_policy, a2c_critic = gradients("a2c_continuous", batch, a2c_args())
     advantages, _ = gae_of(policy, critic, batch)
     shift = [-g * advantages.mean() for g in policy_gradient(policy, batch, torch.ones(16, 3))]
-    close(of_policy, a2c_policy, 1 / advantages.std(), shift)
+    close(of_policy, a2c_policy, 1 / advantages.std(correction=0), shift)
     close(of_critic, a2c_critic)
 
 
@@ -202,7 +202,7 @@ def test_reinforce_gradient_is_that_of_a2c_without_a_critic():
     a2c_policy, _ = gradients("a2c_continuous", batch, a2c_args(gamma=0.9, gae_lambda=1.0), nothing)
     returns = torch.tensor(returns_by_definition(flat["rewards"].numpy(), flat["done"].numpy() > 0, 0.9))
     shift = [-g * returns.mean() for g in policy_gradient(policy, flat, torch.ones(48))]
-    close(of_policy, a2c_policy, 1 / returns.std(), shift)
+    close(of_policy, a2c_policy, 1 / returns.std(correction=0), shift)
 
 
 def returns_by_definition(rewards, done, gamma):
@@ -242,7 +242,7 @@ def test_reinforce_gradient_of_a_small_discounted_problem(discounted):
     args = module.Args(gamma=gamma, discounted_gradient=discounted)
     optimizer = torch.optim.SGD(policy.parameters(), lr=0.0)
     module.update(policy, optimizer, batch, args)
-    spread = (rewards + torch.stack([gamma * rewards[1], 0 * rewards[1]])).std()
+    spread = (rewards + torch.stack([gamma * rewards[1], 0 * rewards[1]])).std(correction=0)
     got = [-p.grad * spread * 2 for p in policy.parameters()]  # per episode of two steps, in units of G
 
     mu = policy.mean(normalized(policy, torch.tensor([[0.5], [-1.0]]))).squeeze(-1)

@@ -64,13 +64,24 @@ def test_episodes_go_on_from_rollout_to_rollout(seen):
 
 def test_rewards_are_scaled_by_the_spread_of_discounted_returns(seen):
     updates, module = seen("envs:Mortal-v0", gamma=0.9)
-    sums = [sum(0.9**k for k in range(t % 7 + 1)) for t in range(128)]  # from 0 in each episode of 7 steps
+    discounted = np.cumsum(
+        0.9 ** np.arange(7)
+    )  # from 0 in each episode of 7 steps; environment 1 starts anew at step 32
+    sums = np.stack([discounted[np.arange(128) % 7], discounted[np.r_[:32, :96] % 7]], 1)
     for i, (batch, state) in enumerate(updates):
-        stream = np.array(sums[: 32 * (i + 1)])
-        np.testing.assert_allclose(
-            state["V.statistics"][:3, 0], [2 * len(stream), stream.mean(), stream.var()], rtol=1e-5
-        )
+        stream = sums[: 32 * (i + 1)]
+        expected = [stream.size, stream.mean(), stream.var()]
+        np.testing.assert_allclose(state["V.statistics"][:3, 0], expected, rtol=1e-5)
         np.testing.assert_allclose(batch["rewards"], 1 / stream.std(), rtol=1e-5)
+
+
+def test_time_limits_do_not_fall_together(seen):
+    """After a checkpoint, one environment a rollout starts a new episode; what it leaves is no end of an episode."""
+    sizes = {"num_envs": 3, "num_steps": 8, "minibatch_size": 24}
+    updates, _ = seen("envs:Scalar-v0", checkpoint_interval=40, total_timesteps=3 * 80, **sizes)
+    steps = [[*range(40)] * 2, [*range(8), *range(32)] * 2, [*range(16), *range(24)] * 2]  # since each one's start
+    assert torch.cat([batch["obs"][..., 0] for batch, _ in updates]).T.tolist() == steps
+    assert not any(batch["done"].any() for batch, _ in updates)
 
 
 def test_the_policy_that_acted_is_the_one_that_is_updated(seen):
@@ -222,7 +233,7 @@ def test_what_an_update_did_is_logged(name, tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "update", update)
     sizes = {"minibatch_size": 32} if hasattr(module.Args, "minibatch_size") else {}
-    args = module.Args("envs:LQR-v0", num_envs=2, num_steps=64, total_timesteps=1024, learning_rate=0.01, **sizes)
+    args = module.Args("envs:LQR-v0", num_envs=2, num_steps=64, total_timesteps=1024, learning_rate=0.003, **sizes)
     args.run_dir, args.eval_episodes = str(tmp_path / "run"), 1
     module.train(args)
     events = EventAccumulator(args.run_dir).Reload()
