@@ -1,18 +1,19 @@
 """Takes finished runs into results.csv, one row each, and curves.csv, 50 rows each; what is there already is replaced.
 
 python benchmark/collect.py runs/*
+python benchmark/collect.py --variants runs/ablations/*/*    # the name of a run's parent folder is its variant
 """
 
+import argparse
 import csv
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 HERE = Path(__file__).parent
-KEY = ["script", "env_id", "seed"]
+KEY = ["variant", "script", "env_id", "seed"]  # variant: nothing for the defaults
 RESULTS = [*KEY, "deterministic", "sampled", "training", "steps", "steps_per_second", "versions"]
 TAGS = ["charts/episodic_return", "losses/kl", "losses/kl_max", "losses/ratio_q01", "losses/ratio_q99"]
 CURVES = [*KEY, "step", *(tag.split("/")[1] for tag in TAGS)]
@@ -51,7 +52,7 @@ def merge(path, fields, new):
     old = list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
     replaced = {tuple(str(x[name]) for name in KEY) for x in new}
     rows = [x for x in old if tuple(x[name] for name in KEY) not in replaced] + new
-    rows.sort(key=lambda x: (x["script"], x["env_id"], int(x["seed"]), int(x.get("step", 0))))
+    rows.sort(key=lambda x: (x["variant"], x["script"], x["env_id"], int(x["seed"]), int(x.get("step", 0))))
     with open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, fields, lineterminator="\n")
         writer.writeheader()
@@ -59,9 +60,16 @@ def merge(path, fields, new):
 
 
 def main():
-    results, curves = [], []
-    for run_dir in map(Path, sys.argv[1:]):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variants", action="store_true")
+    parser.add_argument("run_dirs", nargs="+", type=Path)
+    options, results, curves = parser.parse_args(), [], []
+    for run_dir in options.run_dirs:
+        if not (run_dir / "result.json").exists():
+            print(f"{run_dir} has not finished: left out")
+            continue
         args, result = (json.loads((run_dir / f"{name}.json").read_text()) for name in ("args", "result"))
+        args["variant"] = run_dir.resolve().parent.name if options.variants else ""
         results.append(row(args, result))
         curves += curve(run_dir, args, result)
     merge(HERE / "results.csv", RESULTS, results)

@@ -1,56 +1,298 @@
-"""The README's table of scores, from results.csv (our runs) and published.csv (the best published final values).
+"""Every table and figure of the README, from the committed data: the other CSV files here.
 
-python benchmark/report.py
+    python benchmark/report.py             # prints the tables, draws figures/*.png beside itself
+
+Scores compare with published ones under the same way of acting. The unit of every interval is the seed.
 """
 
 import csv
 import statistics
+from functools import cache
 from pathlib import Path
 
+import numpy as np
+
 HERE = Path(__file__).parent
-SCRIPTS = ["reinforce", "a2c_continuous", "ppo_continuous", "trpo_continuous", "ddpg"]
+COLOURS = {  # Okabe and Ito's, the same in every figure
+    "reinforce": ("REINFORCE", "#D55E00"),
+    "a2c_continuous": ("A2C", "#E69F00"),
+    "ppo_continuous": ("PPO", "#0072B2"),
+    "trpo_continuous": ("TRPO", "#009E73"),
+    "ddpg": ("DDPG", "#CC79A7"),
+}
+SCRIPTS = list(COLOURS)
 WAYS = ["sampled", "deterministic", "training"]
+ROBOTS = ["HalfCheetah", "Hopper", "InvertedDoublePendulum", "InvertedPendulum", "Reacher", "Swimmer", "Walker2d"]
 
 
 def read(name):
-    with open(HERE / name) as file:
-        return list(csv.DictReader(file))
+    path = HERE / name
+    return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
+
+
+def runs(**wanted):
+    """Rows of results.csv with these values (of the defaults, if nothing is said), in the order of seeds."""
+    wanted = {"variant": "", **wanted}
+    rows = [row for row in read("results.csv") if all(row[name] == value for name, value in wanted.items())]
+    return sorted(rows, key=lambda row: int(row["seed"]))
+
+
+def number(value, like=None):
+    """Digits that a score of this size, or of one like it, deserves."""
+    return f"{value:,.0f}" if abs(value if like is None else like) >= 20 else f"{value:,.1f}"
 
 
 def spread(values):
     """Mean ± standard deviation over seeds."""
     if len(values) < 2:
         return "–"
-    return f"{statistics.mean(values):,.0f} ± {statistics.stdev(values):,.0f}"
+    mean = statistics.mean(values)
+    return f"{number(mean)} ± {number(statistics.stdev(values), like=mean)}"
 
 
 def scores():
     """One line per script and environment; the way of acting of the published value is the one to compare with."""
     published = {(row["script"], row["env_id"]): row for row in read("published.csv")}
-    runs = {}
-    for row in read("results.csv"):
-        if int(row["steps"]) < 10**6:  # another length is another comparison
-            continue
-        runs.setdefault((row["script"], row["env_id"]), []).append(row)
+    groups = {}
+    for row in runs():
+        if int(row["steps"]) >= 10**6:  # another length is another comparison
+            groups.setdefault((row["script"], row["env_id"]), []).append(row)
     yield "| script | on | seeds | sampled | mean actions | training | best published final value |"
     yield "|---" * 7 + "|"
-    for script, env_id in sorted(runs, key=lambda key: (SCRIPTS.index(key[0]), key[1])):
-        rows = sorted(runs[script, env_id], key=lambda row: int(row["seed"]))
+    for script, env_id in sorted(groups, key=lambda key: (SCRIPTS.index(key[0]), key[1])):
+        rows = groups[script, env_id]
         ours = {way: [float(row[way]) for row in rows if row[way]] for way in WAYS}
-        cells = [spread(ours[way]) for way in WAYS]
-        other = "–"
+        cells, other = [spread(ours[way]) for way in WAYS], "–"
         if best := published.get((script, env_id)):
             here = WAYS.index(best["acting"])
             above = len(rows) > 1 and statistics.mean(ours[best["acting"]]) >= float(best["score"])
             cells[here] = f"**{cells[here]}**" if above else cells[here]
             column = {"deterministic": "mean actions"}.get(best["acting"], best["acting"])
-            other = (
-                f"{float(best['score']):,.0f}, {column} ({best['source'].split(';')[0].split(' (')[0].split(' [')[0]})"
-            )
-        yield (
-            "| " + " | ".join([f"`{script}.py`", env_id, ", ".join(row["seed"] for row in rows), *cells, other]) + " |"
+            source = best["source"].split(";")[0].split(" (")[0].split(" [")[0]
+            other = f"{number(float(best['score']))}, {column} ({source})"
+        seeds = ", ".join(row["seed"] for row in rows)
+        yield "| " + " | ".join([f"`{script}.py`", env_id, seeds, *cells, other]) + " |"
+
+
+def iqm(values):
+    """Interquartile mean: of the middle half of all values."""
+    values = np.sort(np.asarray(values), axis=None)
+    cut = len(values) // 4
+    return values[cut : len(values) - cut].mean()
+
+
+def interval(strata, statistic, draws=2_000, level=0.95):
+    """Percentile bootstrap: seeds are drawn with replacement within each stratum, an array of scores over seeds per
+    environment (Agarwal et al. 2021, arXiv:2108.13264); the statistic is of all strata's scores together."""
+    rng = np.random.default_rng(0)
+    samples = [np.concatenate([rng.choice(x, len(x)) for x in strata]) for _ in range(draws)]
+    return np.quantile([statistic(x) for x in samples], [(1 - level) / 2, (1 + level) / 2])
+
+
+def normalised(script, env_id):
+    """Scores over seeds: 0 for random actions, 1 for PPO's best published final value, in its way of acting or ours."""
+    zero = {row["env_id"]: float(row["score"]) for row in read("random.csv")}
+    one = {row["env_id"]: float(row["score"]) for row in read("published.csv") if row["script"] == "ppo_continuous"}
+    if env_id not in zero:
+        return np.array([])
+    way = "deterministic" if script == "ddpg" else "sampled"
+    scale = one[env_id] - zero[env_id]
+    return np.array([(float(row[way]) - zero[env_id]) / scale for row in runs(script=script, env_id=env_id)])
+
+
+def summary():
+    """IQM over all environments and seeds, where a script has runs in at least three."""
+    yield "| script | environments × seeds | IQM, sampled actions (DDPG: its own) | 95 % interval |"
+    yield "|---" * 4 + "|"
+    for script in SCRIPTS:
+        strata = [x for x in (normalised(script, f"{robot}-v4") for robot in ROBOTS) if len(x) > 1]
+        if len(strata) >= 3:
+            low, high = interval(strata, iqm)
+            size = f"{len(strata)} × {min(map(len, strata))}"
+            yield f"| `{script}.py` | {size} | {iqm(np.concatenate(strata)):.2f} | {low:.2f} to {high:.2f} |"
+
+
+def ablation():
+    """PPO without one of its parts: sampled returns over seeds, and the default's above them."""
+    names = dict.fromkeys(row["variant"] for row in read("results.csv") if row["script"] == "ppo_continuous")
+    names = [name for name in names if name and "=" not in name]
+    env_ids = dict.fromkeys(row["env_id"] for row in read("results.csv") if row["variant"] in names)
+    if not names:
+        return
+    yield "| PPO | " + " | ".join(env_ids) + " |"
+    yield "|---" * (len(env_ids) + 1) + "|"
+    for name in ["", *names]:
+        cells = []
+        for env_id in env_ids:
+            rows = runs(variant=name, script="ppo_continuous", env_id=env_id)
+            cells.append(spread([float(row["sampled"]) for row in rows if int(row["seed"]) <= 3]))
+        yield "| " + " | ".join([name.replace("-", " ") or "as it is", *cells]) + " |"
+
+
+def curves(column, **wanted):
+    """Steps (parts,) and values (seeds, parts) of what runs have logged; NaN where a part has no value."""
+    wanted, seeds = {"variant": "", **wanted}, {}
+    for row in read_curves():
+        if all(row[name] == value for name, value in wanted.items()):
+            seeds.setdefault(row["seed"], []).append((int(row["step"]), float(row[column] or "nan")))
+    if not seeds:
+        return np.array([]), np.empty((0, 0))
+    steps, values = np.array(list(seeds.values())).transpose(2, 0, 1)
+    return steps[0], values
+
+
+@cache
+def read_curves():
+    return read("curves.csv")
+
+
+def band(axis, steps, values, colour, label=None, **style):
+    """Mean over seeds, and its bootstrap 95 % interval where there are several."""
+    filled = np.array([np.interp(steps, steps[~np.isnan(x)], x[~np.isnan(x)]) for x in values if (~np.isnan(x)).any()])
+    if not len(filled):
+        return
+    axis.plot(steps / 1e6, filled.mean(0), color=colour, label=label, lw=1.6, **style)
+    if len(filled) > 1:
+        drawn = filled[np.random.default_rng(0).integers(len(filled), size=(1_000, len(filled)))].mean(1)
+        axis.fill_between(steps / 1e6, *np.quantile(drawn, [0.025, 0.975], 0), color=colour, alpha=0.2, lw=0)
+
+
+def learning_curves(plt):
+    """Figure 3 of the PPO paper (Schulman et al. 2017) with these scripts: the seven robotics tasks."""
+    figure, axes = plt.subplots(2, 4, figsize=(12, 5.6))
+    drawn, counts = set(), set()
+    for axis, robot in zip(axes.flat, ROBOTS):
+        for script, (name, colour) in COLOURS.items():
+            steps, values = curves("episodic_return", script=script, env_id=f"{robot}-v4")
+            if len(values):
+                band(axis, steps, values, colour)
+                drawn, counts = drawn | {name}, counts | {len(values)}
+        axis.set(title=f"{robot}-v4", xlim=(0, 1))
+    for axis in axes[:, 0]:
+        axis.set_ylabel("training return")
+    for axis in axes[1]:
+        axis.set_xlabel("steps, millions")
+    for name, colour in COLOURS.values():
+        if name in drawn:
+            axes[-1, -1].plot([], [], color=colour, label=name, lw=3)
+    axes[-1, -1].axis("off")
+    axes[-1, -1].legend(loc="center", frameon=False, title=f"mean of {span(counts)} seeds,\nbootstrap 95 % interval")
+    return figure
+
+
+def span(counts):
+    return "–".join(str(x) for x in dict.fromkeys([min(counts), max(counts)])) if counts else "0"
+
+
+KNOBS = {"a2c_continuous": "learning_rate", "ppo_continuous": "clip_coef", "trpo_continuous": "max_kl"}
+DEFAULTS = {"a2c_continuous": 2e-3, "ppo_continuous": 0.2, "trpo_continuous": 0.01}
+
+
+def knobs(script):
+    """(value / default, final sampled returns over seeds) on Hopper-v4, for each value of the script's own knob."""
+    found = {1.0: [float(row["sampled"]) for row in runs(script=script, env_id="Hopper-v4") if int(row["seed"]) <= 3]}
+    for row in read("results.csv"):
+        knob, _, value = row["variant"].partition("=")
+        if row["script"] == script and knob == KNOBS[script] and row["env_id"] == "Hopper-v4":
+            found.setdefault(float(value) / DEFAULTS[script], []).append(float(row["sampled"]))
+    return sorted(found.items())
+
+
+def step_sizes(plt):
+    """A2C on Hopper for several step sizes, which motivates trust regions; PPO and TRPO over their own knobs."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
+    values = [ratio * DEFAULTS["a2c_continuous"] for ratio, _ in knobs("a2c_continuous")]
+    if len(values) < 2:
+        return None
+    for value, shade in zip(values, plt.get_cmap("viridis")(np.linspace(0, 0.9, len(values)))):
+        variant = "" if value == DEFAULTS["a2c_continuous"] else f"learning_rate={value:g}"
+        steps, seeds = curves("episodic_return", variant=variant, script="a2c_continuous", env_id="Hopper-v4")
+        band(left, steps, seeds[:3], shade, f"{value:g}")
+    left.set(xlabel="steps, millions", ylabel="training return", title="A2C, Hopper-v4", xlim=(0, 1))
+    left.legend(title="step size", frameon=False)
+    for script, knob in KNOBS.items():
+        name, colour = COLOURS[script]
+        points = knobs(script)
+        right.plot([x for x, _ in points], [np.mean(y) for _, y in points], color=colour, label=f"{name}: {knob}")
+        for x, y in points:
+            right.plot([x] * len(y), y, "o", color=colour, ms=4, alpha=0.6)
+    right.set(xscale="log", xlabel="knob / its default", ylabel="final return, sampled actions", title="Hopper-v4")
+    right.legend(frameon=False, title="mean of 3 seeds, each a dot")
+    return figure
+
+
+def divergence(plt):
+    """What constraint and clip do to an update: divergence between π_old and π, and quantiles of their ratio."""
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.8))
+    for script in ("a2c_continuous", "ppo_continuous", "trpo_continuous"):
+        name, colour = COLOURS[script]
+        for axis, columns in zip(axes, (["kl"], ["kl_max"], ["ratio_q01", "ratio_q99"])):
+            for column in columns:
+                steps, values = curves(column, script=script, env_id="Hopper-v4")
+                if len(values):
+                    band(axis, steps, values, colour, name if column == columns[0] else None)
+    for axis, title in zip(
+        axes, ("mean over states of D(π_old ‖ π)", "maximum over states", "1 % and 99 % of π / π_old")
+    ):
+        axis.set(title=title, xlabel="steps, millions", yscale="log", xlim=(0, 1))
+        axis.axhline(1 if "π / π" in title else 0.01, color="grey", lw=0.8, ls=":")
+    axes[2].set(yticks=[0.5, 1, 2], yticklabels=["0.5", "1", "2"])
+    axes[2].minorticks_off()
+    axes[0].set_ylabel("nats, Hopper-v4")
+    axes[0].legend(frameon=False)
+    return figure
+
+
+def trust_region(plt):
+    """The trust region itself: surrogate and return along TRPO's direction, and returns at equal distances."""
+    rows = read("trust_region.csv")
+    if not rows:
+        return None
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.4), width_ratios=[3, 2])
+    line = [row for row in rows if row["kind"] == "step"]
+    x, gain, low, high, surrogate, kl = (
+        np.array([float(row[name]) for row in line]) for name in ("size", "gain", "low", "high", "surrogate", "kl")
+    )
+    left.fill_between(x, low, high, color="#0072B2", alpha=0.2, lw=0)
+    left.plot(x, gain, color="#0072B2", label="V(θ~) - V(θ), 40 episodes, 95 % interval")
+    left.plot(x, surrogate, color="#E69F00", label="surrogate, in units of V")
+    left.axvline(1, color="grey", ls=":", lw=0.8)
+    left.set(xlabel="step along TRPO's direction; 1: to the bound δ", ylabel="change of the discounted return")
+    left.set_ylim(min(low) * 1.1, max(max(high), max(surrogate)) * 1.1)
+    other = left.twinx()
+    other.plot(x, kl, color="#999999", ls="--")
+    other.set_ylabel("mean D(π_old ‖ π), nats (dashed)")
+    left.legend(frameon=False, loc="lower left")
+    groups = [[float(row["gain"]) for row in rows if row["kind"] == kind] for kind in ("equal-parameters", "equal-kl")]
+    for place, values in enumerate(groups):
+        right.plot(
+            np.full(len(values), place) + np.linspace(-0.2, 0.2, len(values)), values, "o", ms=4, color="#009E73"
         )
+    right.axhline(0, color="grey", lw=0.8)
+    right.set(xticks=[0, 1], xticklabels=["equal ‖Δθ‖", "equal D"], xlim=(-0.5, 1.5))
+    right.set(title="30 random directions", ylabel="change of the discounted return")
+    return figure
+
+
+FIGURES = [learning_curves, step_sizes, divergence, trust_region]
+
+
+def main():
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    for table in (scores, summary, ablation):
+        print(*table(), "", sep="\n")
+    plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 10, "axes.titlesize": 10})
+    (HERE / "figures").mkdir(exist_ok=True)
+    for draw in FIGURES:
+        figure = draw(plt)
+        if figure:
+            figure.tight_layout()
+            figure.savefig(HERE / "figures" / f"{draw.__name__}.png", dpi=100)
 
 
 if __name__ == "__main__":
-    print(*scores(), sep="\n")
+    main()

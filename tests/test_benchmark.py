@@ -1,6 +1,7 @@
 """The tools under benchmark/: what they print and write, on small runs."""
 
 import csv
+import importlib
 import json
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT, load
 
 BENCHMARK = Path(__file__).parents[1] / "benchmark"
@@ -59,7 +61,7 @@ def test_commands_refuse_what_is_not_there(options):
 def test_results_have_one_row_a_run():
     with open(ROOT / "benchmark" / "results.csv") as file:
         rows = list(csv.DictReader(file))
-    keys = [(row["script"], row["env_id"], row["seed"]) for row in rows]
+    keys = [(row["variant"], row["script"], row["env_id"], row["seed"]) for row in rows]
     assert len(keys) == len(set(keys)) and keys == sorted(keys)
     assert all(float(row["steps"]) >= 1e6 and "mujoco" in row["versions"] for row in rows if row["script"] != "ddpg")
 
@@ -88,3 +90,115 @@ def test_collecting_replaces_a_runs_rows(tmp_path):
     returns = [float(point["episodic_return"]) for point in curve if point["episodic_return"]]
     assert len(returns) > 40 and returns[-1] > returns[0]  # it learns
     assert all(float(x["kl_max"]) >= float(x["kl"]) >= 0 and float(x["ratio_q01"]) <= 1 for x in curve if x["kl"])
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    """Imports a file of benchmark/, afresh with the scripts that it imports."""
+
+    def make(name):
+        monkeypatch.syspath_prepend(str(BENCHMARK))
+        for script in ("ppo_continuous", "trpo_continuous", name):
+            monkeypatch.delitem(sys.modules, script, raising=False)
+        return importlib.import_module(name)
+
+    return make
+
+
+def test_a_variant_is_named_by_its_folder(tmp_path):
+    shutil.copy(BENCHMARK / "collect.py", tmp_path)
+    module, run_dirs = load("reinforce"), [tmp_path / "learning_rate=0.1" / x for x in ("done", "not")]
+    module.train(module.Args("envs:LQR-v0", total_timesteps=300, eval_episodes=1, run_dir=str(run_dirs[0])))
+    run_dirs[1].mkdir()
+    command = [sys.executable, tmp_path / "collect.py", "--variants", *run_dirs]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "not has not finished" in done.stdout
+    with open(tmp_path / "results.csv") as file:
+        assert [(row["variant"], row["script"]) for row in csv.DictReader(file)] == [("learning_rate=0.1", "reinforce")]
+
+
+def test_interquartile_mean(tool):
+    report = tool("report")
+    assert report.iqm([[9, 1, 2], [3, 4, -50], [100, 5, 6]]) == np.mean([2, 3, 4, 5, 6])  # two of nine go at each end
+    assert report.iqm([1, 2, 3, 100]) == 2.5
+
+
+def test_intervals_cover_the_truth(tool):
+    """95 % intervals for five environments of ten seeds: of 200, within what a binomial of 0.93 allows."""
+    report, rng = tool("report"), np.random.default_rng(0)
+    levels = np.array([0.0, 1, 2, 3, 4])
+    truth = report.iqm(levels[:, None] + 0.1 * rng.standard_normal((5, 200_000)))
+    hits = 0
+    for _ in range(200):
+        low, high = report.interval(list(levels[:, None] + 0.1 * rng.standard_normal((5, 10))), report.iqm, draws=300)
+        hits += low <= truth <= high
+    assert 172 <= hits <= 198
+    wide = report.interval([rng.standard_normal(5)], np.mean)
+    narrow = report.interval([rng.standard_normal(500)], np.mean)
+    assert narrow[1] - narrow[0] < (wide[1] - wide[0]) / 4
+
+
+def test_figures_are_drawn_from_the_committed_data(tool, tmp_path, monkeypatch):
+    report = tool("report")
+    for path in BENCHMARK.glob("*.csv"):
+        shutil.copy(path, tmp_path)
+    monkeypatch.setattr(report, "HERE", tmp_path)
+    report.main()
+    drawn = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert {"learning_curves.png", "divergence.png"} <= drawn
+    assert all((tmp_path / "figures" / name).stat().st_size > 10_000 for name in drawn)
+
+
+def test_ablations_change_what_they_say(tool):
+    rng, zeros = np.random.default_rng(0), torch.zeros(4, 1)
+    fresh = torch.tensor([[0.0], [0], [1], [1]])
+
+    def after(variant):
+        ablate = tool("ablate")
+        ablate.VARIANTS[variant][0]()
+        return ablate.script
+
+    plain = tool("ablate").script
+    x, A = rng.normal(5, 3, (8, 2, 1)), torch.randn(8, 2, 1)
+    obs, wide = rng.normal(5, 3, (8, 2, 3)), fresh.repeat(1, 3)
+    module = after("no-reward-scaling")
+    assert torch.equal(module.merge_statistics(fresh, x), fresh) and plain.merge_statistics(fresh, x)[3] > 2
+    assert torch.equal(module.merge_statistics(zeros, A), plain.merge_statistics(zeros, A))
+    assert torch.equal(module.merge_statistics(wide, obs), plain.merge_statistics(wide, obs))
+    module = after("no-whitening-of-advantages")
+    assert module.merge_statistics(zeros, A)[1::2].flatten().tolist() == [0, 1]
+    assert torch.equal(module.merge_statistics(fresh, x), plain.merge_statistics(fresh, x))
+    assert torch.equal(after("no-observation-normalisation").normalize(A, fresh), A)
+    limit, never, r = torch.tensor([[True]]), torch.tensor([[False]]), torch.tensor([[1.0]])
+    arguments = (r, 0 * r, 10 * r, never, limit, 0.9, 0.95)
+    assert after("time-limits-as-deaths").compute_gae(*arguments) == 1 and plain.compute_gae(*arguments) == 10
+    assert after("initial-weights-of-PyTorch").mlp(3, 2, 0.01)[-1].weight.abs().max() > 0.03
+
+
+def test_an_ablation_trains(tmp_path):
+    options = ["--env-id", "envs:LQR-v0", "--total-timesteps", 2048, "--run-dir", tmp_path / "run"]
+    printed("ablate.py", "constant-step-size", *options, cwd=tmp_path)
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["steps"] == 2048
+    lines = printed("ablate.py", cwd=tmp_path)
+    assert len(lines) == len(set(lines)) == 90 and all("--run-dir runs/ablations/" in line for line in lines)
+
+
+def test_samples_of_the_trust_region(tool, tmp_path, monkeypatch):
+    """Where nothing moves nothing changes; a step of 1 and directions at equal divergence are at the bound."""
+    module = tool("trust_region")
+    options = {"total_timesteps": 20_480, "eval_episodes": 1, "run_dir": str(tmp_path / "run")}
+    run_dir = module.script.train(module.script.Args("envs:LQR-v0", **options))
+    for name, value in {"EPISODES": 4, "SAMPLES": 60, "DIRECTIONS": 2, "__file__": str(tmp_path / "x.py")}.items():
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(sys, "argv", ["trust_region.py", str(run_dir)])
+    module.main()
+    with open(tmp_path / "x.csv") as file:
+        rows = [{k: v if k == "kind" else float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    steps = {row["size"]: row for row in rows if row["kind"] == "step"}
+    assert len(steps) == 21 and len(rows) == 25
+    assert steps[0]["gain"] == steps[0]["surrogate"] == steps[0]["norm"] == 0 and steps[0]["kl"] < 1e-6
+    assert steps[1]["kl"] == pytest.approx(0.01, rel=0.3) and steps[1]["surrogate"] > 0 > steps[-1]["surrogate"]
+    assert steps[4]["norm"] == pytest.approx(4 * steps[1]["norm"], rel=1e-3)
+    for row in rows[21:]:
+        expected = {"equal-kl": ("kl", 0.01), "equal-parameters": ("norm", steps[1]["norm"])}[row["kind"]]
+        assert row[expected[0]] == pytest.approx(expected[1], rel=1e-3)

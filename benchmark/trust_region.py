@@ -1,0 +1,121 @@
+"""Samples for the figure of the trust region: how return, surrogate and divergence change as TRPO's policy moves.
+
+    python trpo_continuous.py --env-id Hopper-v4 --total-timesteps 300_000 --run-dir runs/trust_region
+    python benchmark/trust_region.py runs/trust_region          # 3 minutes; writes trust_region.csv beside itself
+
+Along TRPO's direction, 21 lengths from -1 to 4 times the step to the bound δ; then 30 random directions, each at the
+length of that step in parameters, and at the length where the mean divergence is δ. The return is discounted, over 40
+episodes from the same start states with the same noise; the gain is over the policy that has not moved, episode by
+episode. Surrogate: E[Σ_n γ^n (π_θ~ / π_θ - 1) A(s_n, a_n)] over 400 other episodes, which is tangent to the return.
+"""
+
+import csv
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import trpo_continuous as script
+
+EPISODES, SAMPLES, DIRECTIONS = 40, 400, 30
+FIELDS = ["kind", "size", "gain", "low", "high", "surrogate", "kl", "norm"]
+
+
+def play(policy, env_id, episodes, first_seed, gamma):
+    """Discounted returns (episodes,), and what was seen: obs, actions, rewards, steps n, next obs, deaths, ends."""
+    envs = gym.vector.SyncVectorEnv([lambda: script.make_env(env_id)] * episodes, autoreset_mode="SameStep")
+    rng, rows = np.random.default_rng(first_seed), []
+    obs, _ = envs.reset(seed=[first_seed + i for i in range(episodes)])
+    going, returns, n = np.ones(episodes, bool), np.zeros(episodes), 0
+    while going.any():
+        actions = policy.sample(obs, rng.standard_normal((episodes, policy.log_std.numel()), np.float32))
+        next_obs, rewards, terminated, truncated, info = envs.step(policy.to_bounds(actions))
+        done, after = terminated | truncated, next_obs.copy()
+        if done.any():
+            after[done] = np.stack(info["final_obs"][done])
+        rows.append((obs, actions, rewards, np.full(episodes, n), after, terminated, done, going))
+        returns += gamma**n * rewards * going
+        obs, going, n = next_obs, going & ~done, n + 1
+    envs.close()
+    return returns, [torch.as_tensor(np.stack(column), dtype=torch.float32) for column in zip(*rows)]
+
+
+def move(policy, theta):
+    torch.nn.utils.vector_to_parameters(theta, policy.parameters())
+
+
+def main():
+    run_dir = sys.argv[1]
+    checkpoint = script.load_checkpoint(run_dir)
+    args = script.Args(**{k: v for k, v in checkpoint["args"].items() if k not in ("processes", "run_dir")})
+    policy, old = script.load_policy(run_dir), script.load_policy(run_dir)
+    critic = torch.nn.Sequential(script.mlp(policy.statistics.shape[1], 1, gain=1.0), torch.nn.Flatten(0))
+    critic.statistics = torch.nn.Buffer(torch.zeros(4, 1))
+    critic.load_state_dict(checkpoint["critic"])
+    scale = critic.statistics[3].item()  # of rewards
+
+    _, (obs, actions, rewards, n, after, terminated, done, going) = play(
+        policy, args.env_id, SAMPLES, 10**7, args.gamma
+    )
+    kept = going.bool().flatten()  # steps of first episodes
+    obs, after = (script.normalize(x, policy.statistics).flatten(0, 1) for x in (obs, after))
+    actions, shape = actions.flatten(0, 1), rewards.shape
+    with torch.no_grad():
+        values, next_values = (critic(x).view(shape) for x in (obs, after))
+        advantages = script.compute_gae(rewards / scale, values, next_values, terminated, done, args.gamma, 1.0)
+    obs, actions, advantages, n = obs[kept], actions[kept], advantages.flatten()[kept], n.flatten()[kept]
+    log_prob_old = old.log_prob(obs, actions).detach()
+
+    def measure():  # surrogate and mean divergence
+        log_prob, mean = policy.log_prob(obs, actions), policy.mean(obs)
+        ratio = (log_prob - log_prob_old).exp()
+        total = (args.gamma**n * (ratio - 1) * advantages).sum() / SAMPLES * scale
+        kl = script.kl_divergence(old.mean(obs).detach(), old.log_std.detach(), mean, policy.log_std).mean()
+        return total, kl, script.surrogate(log_prob, log_prob_old, advantages)
+
+    parameters, flatten = list(policy.parameters()), torch.nn.utils.parameters_to_vector
+    theta = flatten(parameters).detach().clone()
+    _, kl, L = measure()
+    g = flatten(torch.autograd.grad(L, parameters, retain_graph=True))
+    fisher = flatten(torch.autograd.grad(kl, parameters, create_graph=True)), parameters, args.cg_damping
+    x, _ = script.conjugate_gradient(lambda v: script.fisher_vector_product(v, *fisher), g, args.cg_iterations)
+    step = (2 * args.max_kl / (x @ script.fisher_vector_product(x, *fisher))).sqrt() * x
+    before, _ = play(policy, args.env_id, EPISODES, 0, args.gamma)
+
+    @torch.no_grad()
+    def sample(kind, size, change):
+        move(policy, theta + change)
+        total, kl, _ = measure()
+        gains = play(policy, args.env_id, EPISODES, 0, args.gamma)[0] - before
+        error = 1.96 * gains.std(ddof=1) / EPISODES**0.5
+        row = [size, gains.mean(), gains.mean() - error, gains.mean() + error, total, kl, change.norm()]
+        return [kind, *(f"{float(value):.5g}" for value in row)]
+
+    @torch.no_grad()
+    def length_to_bound(direction):  # by bisection: the divergence grows with the length
+        low, high = 0.0, 1e3
+        for _ in range(60):
+            middle = (low + high) / 2
+            move(policy, theta + middle * direction)
+            low, high = (middle, high) if measure()[1] < args.max_kl else (low, middle)
+        return low
+
+    rows = [sample("step", size, size * step) for size in np.linspace(-1, 4, 21)]
+    rng = torch.Generator().manual_seed(0)
+    for _ in range(DIRECTIONS):
+        direction = torch.randn(len(theta), generator=rng)
+        direction *= step.norm() / direction.norm()
+        rows.append(sample("equal-parameters", 1, direction))
+        length = length_to_bound(direction)
+        rows.append(sample("equal-kl", length, length * direction))
+    with open(Path(__file__).with_suffix(".csv"), "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(FIELDS)
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
