@@ -6,7 +6,8 @@
 Along TRPO's direction, 21 lengths from -1 to 4 times the step to the bound δ; then 30 random directions, each at the
 length of that step in parameters, and at the length where the mean divergence is δ. The return is discounted, over 40
 episodes from the same start states with the same noise; the gain is over the policy that has not moved, episode by
-episode. Surrogate: E[Σ_n γ^n (π_θ~ / π_θ - 1) A(s_n, a_n)] over 400 other episodes, which is tangent to the return.
+episode. Surrogate: E[Σ_n γ^n (π_θ~ / π_θ - 1) A(s_n, a_n)] over 400 episodes, which is tangent to the return; they are
+not the 400 that the direction comes from, whose noise has chosen it.
 """
 
 import csv
@@ -57,30 +58,37 @@ def main():
     critic.load_state_dict(checkpoint["critic"])
     scale = critic.statistics[3].item()  # of rewards
 
-    _, (obs, actions, rewards, n, after, terminated, done, going) = play(
-        policy, args.env_id, SAMPLES, 10**7, args.gamma
-    )
-    kept = going.bool().flatten()  # steps of first episodes
-    obs, after = (script.normalize(x, policy.statistics).flatten(0, 1) for x in (obs, after))
-    actions, shape = actions.flatten(0, 1), rewards.shape
-    with torch.no_grad():
-        values, next_values = (critic(x).view(shape) for x in (obs, after))
-        advantages = script.compute_gae(rewards / scale, values, next_values, terminated, done, args.gamma, 1.0)
-    obs, actions, advantages, n = obs[kept], actions[kept], advantages.flatten()[kept], n.flatten()[kept]
-    log_prob_old = old.log_prob(obs, actions).detach()
+    def seen(first_seed, gae_lambda):  # steps of SAMPLES episodes: obs, actions, advantages, steps n
+        _, (obs, actions, rewards, n, after, terminated, done, going) = play(
+            old, args.env_id, SAMPLES, first_seed, args.gamma
+        )
+        obs, after = (script.normalize(x, old.statistics).flatten(0, 1) for x in (obs, after))
+        with torch.no_grad():
+            values, next_values = (critic(x).view_as(rewards) for x in (obs, after))
+            ends = rewards / scale, values, next_values, terminated, done
+            advantages = script.compute_gae(*ends, args.gamma, gae_lambda).flatten()
+        kept = going.bool().flatten()  # after its first episode an environment plays on
+        return [x[kept] for x in (obs, actions.flatten(0, 1), advantages, n.flatten())]
 
-    def measure():  # surrogate and mean divergence
-        log_prob, mean = policy.log_prob(obs, actions), policy.mean(obs)
-        ratio = (log_prob - log_prob_old).exp()
-        total = (args.gamma**n * (ratio - 1) * advantages).sum() / SAMPLES * scale
-        kl = script.kl_divergence(old.mean(obs).detach(), old.log_std.detach(), mean, policy.log_std).mean()
-        return total, kl, script.surrogate(log_prob, log_prob_old, advantages)
+    # the surrogate along a direction that its own noise has chosen would promise too much: two samples
+    obs, actions, advantages, _ = seen(10**7, args.gae_lambda)
+    judge_obs, judge_actions, judge_advantages, n = seen(2 * 10**7, 1.0)
+    log_prob_old, judge_log_prob_old = (old.log_prob(*x).detach() for x in ((obs, actions), (judge_obs, judge_actions)))
+
+    def divergence(some=slice(None)):  # mean over states
+        mean_old = old.mean(obs[some]).detach()
+        return script.kl_divergence(mean_old, old.log_std.detach(), policy.mean(obs[some]), policy.log_std).mean()
+
+    def discounted_surrogate():
+        ratio = (policy.log_prob(judge_obs, judge_actions) - judge_log_prob_old).exp()
+        return (args.gamma**n * (ratio - 1) * judge_advantages).sum() / SAMPLES * scale
 
     parameters, flatten = list(policy.parameters()), torch.nn.utils.parameters_to_vector
     theta = flatten(parameters).detach().clone()
-    _, kl, L = measure()
-    g = flatten(torch.autograd.grad(L, parameters, retain_graph=True))
-    fisher = flatten(torch.autograd.grad(kl, parameters, create_graph=True)), parameters, args.cg_damping
+    L = script.surrogate(policy.log_prob(obs, actions), log_prob_old, advantages)
+    g = flatten(torch.autograd.grad(L, parameters))
+    kl_gradient = flatten(torch.autograd.grad(divergence(), parameters, create_graph=True))
+    fisher = kl_gradient, parameters, args.cg_damping
     x, _ = script.conjugate_gradient(lambda v: script.fisher_vector_product(v, *fisher), g, args.cg_iterations)
     step = (2 * args.max_kl / (x @ script.fisher_vector_product(x, *fisher))).sqrt() * x
     before, _ = play(policy, args.env_id, EPISODES, 0, args.gamma)
@@ -88,19 +96,19 @@ def main():
     @torch.no_grad()
     def sample(kind, size, change):
         move(policy, theta + change)
-        total, kl, _ = measure()
+        total, kl = discounted_surrogate(), divergence()
         gains = play(policy, args.env_id, EPISODES, 0, args.gamma)[0] - before
         error = 1.96 * gains.std(ddof=1) / EPISODES**0.5
         row = [size, gains.mean(), gains.mean() - error, gains.mean() + error, total, kl, change.norm()]
         return [kind, *(f"{float(value):.5g}" for value in row)]
 
     @torch.no_grad()
-    def length_to_bound(direction):  # by bisection: the divergence grows with the length
-        low, high = 0.0, 1e3
-        for _ in range(60):
+    def length_to_bound(direction):  # by bisection on every tenth state: the divergence grows with the length
+        low, high = 0.0, 100.0
+        for _ in range(30):
             middle = (low + high) / 2
             move(policy, theta + middle * direction)
-            low, high = (middle, high) if measure()[1] < args.max_kl else (low, middle)
+            low, high = (middle, high) if divergence(slice(None, None, 10)) < args.max_kl else (low, middle)
         return low
 
     rows = [sample("step", size, size * step) for size in np.linspace(-1, 4, 21)]
