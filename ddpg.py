@@ -7,7 +7,7 @@ Silver et al. 2014; Lillicrap et al. 2016, arXiv:1509.02971v6. Each step, on a m
     θ ← θ + α E[∇_θ μ(s) ∇_a Q(s, a) at a = μ(s)]
 then Q', μ' ← τ (Q, μ) + (1 - τ) (Q', μ'). The fork: no density, no ratio, transitions of any policy, used many times.
 For simplicity, unlike the paper: Gaussian noise without memory, uniform actions first, no batch norm or weight decay,
-a in Q's first layer, PyTorch's initial weights, one step size; 256-256 units, B 128, τ 0.005; time limits bootstrap."""
+a in Q's first layer, PyTorch's initial weights, 3e-4 for μ; 256-256 units, B 128, τ 0.005; time limits bootstrap."""
 
 import copy
 import json
@@ -46,7 +46,8 @@ class Args:
     # The algorithm
     num_envs: int = 1  # N, environments that are stepped in turn; each step of each brings one update
     gamma: float = 0.99  # discount; looks about 1 / (1 - gamma) steps ahead
-    learning_rate: float = 1e-3  # Adam's, of both networks
+    learning_rate: float = 1e-3  # Adam's, of the critic
+    policy_learning_rate: float = 3e-4  # Adam's, of the policy; near the critic's, all of its tanh can saturate early
     learning_starts: int = 10_000  # steps of uniform actions, without an update, that fill the replay first
     batch_size: int = 128  # B, transitions of one update
     buffer_size: int = 1_000_000  # transitions that the replay holds; new ones replace the oldest
@@ -141,8 +142,7 @@ def update(online, targets, optimizer, batch, args):
     """A step down the squared error and up E[Q(s, μ(s))], then the targets, for tensors (B, ...); returns losses."""
     (policy, critic), (target_policy, target_critic) = online, targets
     obs, actions, next_obs, rewards, terminated = batch
-    with torch.no_grad():
-        next_values = target_critic(torch.cat([next_obs, target_policy.mean(next_obs)], 1))  # (B,)
+    next_values = target_critic(torch.cat([next_obs, target_policy.mean(next_obs)], 1)).detach()  # (B,)
     y = rewards + args.gamma * next_values * (1 - terminated)  # a time limit bootstraps, a death not
     value_loss = ((critic(torch.cat([obs, actions], 1)) - y) ** 2).mean()
     mu = policy.mean(obs)  # (B, act_dim)
@@ -242,8 +242,9 @@ def train(args):
         policy = Policy(obs_dim, space.low, space.high, args.exploration_noise)
         critic = nn.Sequential(relu_net(obs_dim + space.low.size, 1), nn.Flatten(0))  # Q(s, a) is (B,), never (B, 1)
         online = nn.ModuleList([policy, critic]).to(device)
-        targets, replay = copy.deepcopy(online), Replay(args.buffer_size, obs_dim, space.low.size)
-        optimizer = torch.optim.Adam(online.parameters(), args.learning_rate, fused=True)
+        targets, replay = copy.deepcopy(online).requires_grad_(False), Replay(args.buffer_size, obs_dim, space.low.size)
+        groups = [{"params": policy.parameters(), "lr": args.policy_learning_rate}, {"params": critic.parameters()}]
+        optimizer = torch.optim.Adam(groups, args.learning_rate, fused=True)
         modules = dict(policy=policy, critic=critic, targets=targets, optimizer=optimizer, replay=replay)
         step, recent = open_run(args, modules)
     except (OSError, RuntimeError, AssertionError, MemoryError, ValueError) as error:
@@ -300,8 +301,7 @@ def train(args):
             print(f"{step:,} steps, {sps:,.0f} steps/s, return {np.mean(recent or np.nan):.1f}")
     save_checkpoint(args, modules, step=step, recent=recent)
     result = evaluate(args.run_dir, args.eval_episodes, args.capture_video, WAYS)
-    for way in result:
-        writer.add_scalar(f"charts/{way}_return", result[way]["mean"], step)
+    writer.add_scalar("charts/deterministic_return", result["deterministic"]["mean"], step)
     writer.close()
     result |= {"training_return": float(np.mean(recent)) if recent else None, "steps_per_second": sps, "steps": step}
     result_file.write_text(json.dumps(result))  # the steps come last: where they stand, the file is whole
