@@ -3,10 +3,12 @@
     pip install -r benchmark/requirements.txt
     python benchmark/speed.py                                  # both environments, five rounds: an hour on one core
     python benchmark/speed.py --scripts ddpg --env-ids Hopper-v4 --rounds 3
+    python benchmark/speed.py --growth --out growth            # 1 to 64 environments; a replay of a million transitions
 
 Whole runs, start-up left out, one thread each, at each side's defaults and at the peer's settings on both sides. Share:
 of our wall time, what passes inside `envs.step`, the simulator and Gymnasium's wrappers: nobody's script can be faster
-than that. For DDPG also the time of one update's matrix products alone. Writes speed.csv and speed.png beside itself.
+than that. Memory: our process's largest, in MB. For DDPG also the time of one update's matrix products alone. Writes
+speed.csv and speed.png beside itself.
 """
 
 import argparse
@@ -21,7 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FIELDS = ["env_id", "script", "settings", "peer", "round", "ours", "theirs", "inside", "products"]
+FIELDS = ["env_id", "script", "settings", "peer", "round", "ours", "theirs", "inside", "memory", "products"]
 CASES = [  # script, whose settings, ours that differ from the defaults, peer, its arguments
     ("reinforce", "own", {}, None, {}),
     ("a2c_continuous", "own", {}, "stable_baselines3.A2C", {}),
@@ -51,10 +53,18 @@ CASES = [  # script, whose settings, ours that differ from the defaults, peer, i
         {"learning_starts": 100, "policy_kwargs": {"net_arch": [256, 256]}},
     ),
 ]
+BATCHES = {"a2c_continuous": 512, "ppo_continuous": 2048, "trpo_continuous": 1024}  # the defaults'
+GROWTH = [
+    (script, f"N = {n}", {"num_envs": n, "num_steps": batch // n}, None, {})
+    for script, batch in BATCHES.items()
+    for n in (1, 4, 16, 64)
+]
+GROWTH += [("ddpg", f"N = {n}", {"num_envs": n, "learning_starts": 100}, None, {}) for n in (1, 4, 16, 64)]
+GROWTH += [("ddpg", "1M random steps first", {"learning_starts": 1_000_000}, None, {})]
 STEPS = {"reinforce": 40_000, "ddpg": 3_000}  # of a run; 60,000 where nothing is said
 
 OURS = """
-import importlib, json, sys, tempfile, time
+import importlib, json, resource, sys, tempfile, time
 sys.path.insert(0, {root!r})
 import gymnasium as gym
 script = importlib.import_module({script!r})
@@ -71,7 +81,8 @@ gym.vector.SyncVectorEnv.step, script.evaluate = timed, stop
 with tempfile.TemporaryDirectory() as folder:
     args = script.Args({env!r}, total_timesteps={steps}, run_dir=folder, eval_episodes=1, **{ours!r})
     result = json.loads((script.train(args) / "result.json").read_text())
-print(json.dumps([result["steps_per_second"], inside[0] * result["steps_per_second"] / result["steps"]]))
+share, unit = inside[0] * result["steps_per_second"] / result["steps"], 2**20 if sys.platform == "darwin" else 2**10
+print(json.dumps([result["steps_per_second"], share, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit]))
 """
 
 THEIRS = """
@@ -129,16 +140,17 @@ def spread(values, form="{:,.0f}"):
 
 def table(rows):
     lines = [
-        "| on | script | settings | ours, steps/s | inside `envs.step` | peer | its steps/s | ratio |",
-        "|---" * 8 + "|",
+        "| on | script | settings | ours, steps/s | inside `envs.step` | MB | peer | its steps/s | ratio |",
+        "|---" * 9 + "|",
     ]
     for key in dict.fromkeys((row["env_id"], row["script"], row["settings"], row["peer"]) for row in rows):
         runs = [row for row in rows if (row["env_id"], row["script"], row["settings"], row["peer"]) == key]
         ours, inside = ([float(row[name]) for row in runs] for name in ("ours", "inside"))
-        cells = [*key[:3], spread(ours), f"{statistics.median(inside):.0%}", "–", "–", "–"]
+        memory = max(float(row["memory"]) for row in runs)
+        cells = [*key[:3], spread(ours), f"{statistics.median(inside):.0%}", f"{memory:,.0f}", "–", "–", "–"]
         if key[3]:
             theirs = [float(row["theirs"]) for row in runs]
-            cells[5:] = [key[3], spread(theirs), spread([a / b for a, b in zip(ours, theirs)], "{:.2f}")]
+            cells[6:] = [key[3], spread(theirs), spread([a / b for a, b in zip(ours, theirs)], "{:.2f}")]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -187,25 +199,34 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env-ids", nargs="+", default=["Hopper-v4", "HalfCheetah-v4"])
     parser.add_argument("--scripts", nargs="+", default=list(dict.fromkeys(case[0] for case in CASES)))
+    parser.add_argument("--growth", action="store_true", help="ours alone, as the work grows")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(""), help="of the CSV and the PNG")
     args = parser.parse_args()
     rows = []
     for env in args.env_ids:
         for number in range(args.rounds):
-            for script, settings, ours, peer, theirs in CASES:
+            for script, settings, ours, peer, theirs in GROWTH if args.growth else CASES:
                 if script not in args.scripts:
                     continue
-                values = dict(
-                    script=script, env=env, ours=ours, peer=peer, theirs=theirs, steps=STEPS.get(script, 60_000)
+                steps = STEPS.get(script, 60_000) + ours.get("learning_starts", 0)
+                values = dict(script=script, env=env, ours=ours, peer=peer, theirs=theirs, steps=steps)
+                speed, inside, memory = measure(OURS, **values)
+                cells = (
+                    env,
+                    script,
+                    settings,
+                    peer or "",
+                    number,
+                    round(speed, 1),
+                    "",
+                    round(inside, 4),
+                    round(memory),
                 )
-                speed, inside = measure(OURS, **values)
-                row = dict(
-                    zip(FIELDS, (env, script, settings, peer or "", number, round(speed, 1), "", round(inside, 4), ""))
-                )
+                row = dict(zip(FIELDS, (*cells, "")))
                 if peer:
                     row["theirs"] = round(measure(THEIRS, **values)[0], 1)
-                if script == "ddpg":
+                if script == "ddpg" and not args.growth:
                     row["products"] = round(measure(PRODUCTS, env=env, batch=ours.get("batch_size", 128))[0], 6)
                 rows.append(row)
                 print(*row.values(), sep=",", flush=True)
@@ -213,7 +234,8 @@ def main():
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    chart(rows, args.out.with_suffix(".png"))
+    if not args.growth:
+        chart(rows, args.out.with_suffix(".png"))
     print(table(rows), *products(rows), sep="\n")
     packages = ("torch", "numpy", "gymnasium", "mujoco", "stable-baselines3", "sb3-contrib")
     print(
