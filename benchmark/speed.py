@@ -237,7 +237,7 @@ def main():
     if not args.growth:
         chart(rows, args.out.with_suffix(".png"))
     print(table(rows), *products(rows), sep="\n")
-    packages = ("torch", "numpy", "gymnasium", "mujoco", "stable-baselines3", "sb3-contrib")
+    packages = ["torch", "numpy", "gymnasium", "mujoco"] + ["stable-baselines3", "sb3-contrib"] * (not args.growth)
     print(
         platform.processor() or platform.machine(), platform.python_version(), *(f"{x} {version(x)}" for x in packages)
     )

@@ -202,3 +202,27 @@ def test_samples_of_the_trust_region(tool, tmp_path, monkeypatch):
     for row in rows[21:]:
         expected = {"equal-kl": ("kl", 0.01), "equal-parameters": ("norm", steps[1]["norm"])}[row["kind"]]
         assert row[expected[0]] == pytest.approx(expected[1], rel=0.1 if row["kind"] == "equal-kl" else 1e-3)
+
+
+def test_speeds_are_measured(tool, tmp_path, monkeypatch, capsys):
+    speed = tool("speed")
+    for script, batch in speed.BATCHES.items():  # the growth table keeps the default batch
+        args = load(script).Args()
+        assert args.num_envs * args.num_steps == batch
+    cases = [case for case in speed.GROWTH if case[:2] in [("ppo_continuous", "N = 16"), ("ddpg", "N = 4")]]
+    monkeypatch.setattr(speed, "GROWTH", cases)
+    monkeypatch.setattr(speed, "STEPS", {"ppo_continuous": 4096, "ddpg": 300})
+    options = ["--growth", "--env-ids", "Pendulum-v1", "--rounds", "1", "--out", str(tmp_path / "growth")]
+    monkeypatch.setattr(sys, "argv", ["speed.py", *options])
+    speed.main()
+    with open(tmp_path / "growth.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["script"], row["settings"]) for row in rows] == [("ppo_continuous", "N = 16"), ("ddpg", "N = 4")]
+    shares = [float(row["inside"]) for row in rows]
+    assert 0 < shares[1] < shares[0] < 1  # a policy update takes DDPG longer than a step of a pendulum
+    assert all(float(row["ours"]) > 0 and float(row["memory"]) > 100 for row in rows)
+    assert "| Pendulum-v1 | ppo_continuous | N = 16 |" in capsys.readouterr().out
+    rows = [
+        rows[0] | {"peer": "theirs", "ours": ours, "theirs": theirs} for ours, theirs in ((10, 4), (30, 10), (8, 4))
+    ]
+    assert speed.table(rows).endswith("| theirs | 4 (4–10) | 2.50 (2.00–3.00) |")
