@@ -6,12 +6,13 @@ Schulman et al. 2017, arXiv:1707.06347v2: where a2c_continuous.py takes one step
     E[min(r A, clip(r, 1 - ε, 1 + ε) A)] - c E[(V(s) - R)²],  r = π_θ(a|s) / π_old(a|s)    (Eqs. 7 and 9, no entropy)
 with advantages A from GAE and λ-returns R = A + V(s). Where r has left [1 - ε, 1 + ε] in the direction that A asks for,
 the gradient is 0: a bound on the policy's step without a constraint. T steps of N environments make a batch, B = T·N.
-Beyond the paper: N environments in turn (more start states in a batch, and acting costs a fraction); observations
-normalised, advantages whitened, rewards divided by the spread of returns (one set of defaults for all environments);
-a time limit bootstraps, only a death is worth 0; the gradient's norm is clipped; the step size falls linearly to 0."""
+The paper's N actors are N environments in turn: many start states in a batch, and acting costs a fraction. Beyond the
+paper: observations normalised, advantages whitened, rewards divided by the spread of returns (one set of defaults for
+all environments); a time limit bootstraps, only a death is worth 0; clipped gradients; a step size that falls to 0."""
 
 import json
 import os
+import shlex
 import sys
 import time
 from dataclasses import asdict, dataclass, field
@@ -141,7 +142,8 @@ class Policy(nn.Module):
 
     def __init__(self, obs_dim, low, high):
         super().__init__()
-        low, high = (torch.as_tensor(bound, dtype=torch.float32) for bound in (low, high))  # (*action_shape)
+        a, b = (torch.asarray(x, dtype=torch.float32) for x in (low, high))  # (*action_shape); 64 bits: rounded inwards
+        low, high = a.where(a >= torch.asarray(low), a.nextafter(b)), b.where(b <= torch.asarray(high), b.nextafter(a))
         mid, half = (low / 2 + high / 2).nan_to_num(0, 0, 0), (high / 2 - low / 2).nan_to_num(0, 1)  # unbounded: 0, 1
         self.bounds = nn.Buffer(torch.stack([low, high, mid, half]))  # (4, *action_shape)
         self.statistics = nn.Buffer(torch.tensor([[0.0], [0], [1], [1]]).repeat(1, obs_dim))  # of raw observations
@@ -235,7 +237,7 @@ def save_checkpoint(args, modules, **values):
 def open_run(args, modules):
     """Makes args.run_dir or loads the run that it holds; UsageError, nothing changed, for other files or arguments."""
     name = f"{args.env_id}__{SCRIPT}__{args.seed}__{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09}"
-    args.run_dir = args.run_dir or "runs/" + name.replace("/", "_").replace(":", "_")
+    args.run_dir = str(args.run_dir) or "runs/" + name.replace("/", "_").replace(":", "_")
     folder, checkpoint = Path(args.run_dir), {"step": 0, "recent": []}
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "checkpoint.pt").exists():
@@ -310,10 +312,10 @@ def train(args):
         return Path(args.run_dir)
     if RANK == 0:  # which alone writes
         print(f"{SCRIPT} on {args.env_id}, seed {args.seed}, {device}: {args.run_dir}")
-        versions = {package: version(package) for package in ("torch", "numpy", "gymnasium", "mujoco")}
+        versions = {x: version(x) for x in ("torch", "numpy", "gymnasium", "mujoco") if x in sys.modules}
         run = json.dumps({"script": SCRIPT, **asdict(args), "versions": versions}, indent=4)
         Path(args.run_dir, "args.json").write_text(run)
-        writer, start, sps = SummaryWriter(args.run_dir, purge_step=step + 1), time.time(), 0
+        writer, start, sps = SummaryWriter(args.run_dir, purge_step=step + 1), time.time(), None
         writer.add_text("hyperparameters", run, step + 1)  # purged like what follows
         progress = tqdm(initial=step, total=args.total_timesteps, unit=" steps", unit_scale=True, disable=None)
         save_checkpoint(args, modules, step=step, recent=recent)
@@ -385,5 +387,5 @@ if __name__ == "__main__":
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except KeyboardInterrupt:
-        print(f"\nstopped; to go on: python {' '.join(sys.argv)} --run-dir {args.run_dir}")
+        print(f"\nstopped; to go on: python {shlex.join(sys.argv + ['--run-dir', args.run_dir] * bool(args.run_dir))}")
         sys.exit(130)

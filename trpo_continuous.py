@@ -2,16 +2,17 @@
 
     python trpo_continuous.py --env-id Walker2d-v4    # sampled actions then return about 4,400
 
-Schulman et al. 2015, arXiv:1502.05477v5. The aim, and what stands for it on a batch, B = T·N steps of π_old:
+Schulman et al. 2015, arXiv:1502.05477v5. The course's aim, and what stands for it on a batch, B = T·N steps of π_old:
     argmax V_π(s0) - V_old(s0)  subject to  max_s D(π_old(·|s) ‖ π(·|s)) ≤ δ
     argmax L = E[r A], r = π_θ(a|s) / π_old(a|s),  subject to  E_s[D(π_old(·|s) ‖ π_θ(·|s))] ≤ δ
 For L linear and D quadratic in the step, H its Hessian: √(2δ / xᵀHx) x with x = H⁻¹∇L (Appendix C), one step where
 ppo_continuous.py clips r over epochs. D ≤ δ holds under the rollout's observation statistics; their update afterwards
-moves the policy too, at first by more than δ. Beyond the paper: GAE and its critic, with a step size falling to 0, H
-damped, bootstrapping at time limits, observations normalised, rewards scaled (one set of defaults everywhere)."""
+moves the policy too, at first by more than δ. Beyond the paper: small batches, GAE and a critic (whose step size falls
+to 0), damping of H, bootstrapping at time limits, observations normalised, rewards scaled (one set of defaults)."""
 
 import json
 import os
+import shlex
 import sys
 import time
 from copy import deepcopy
@@ -130,7 +131,8 @@ class Policy(nn.Module):
 
     def __init__(self, obs_dim, low, high):
         super().__init__()
-        low, high = (torch.as_tensor(bound, dtype=torch.float32) for bound in (low, high))  # (*action_shape)
+        a, b = (torch.asarray(x, dtype=torch.float32) for x in (low, high))  # (*action_shape); 64 bits: rounded inwards
+        low, high = a.where(a >= torch.asarray(low), a.nextafter(b)), b.where(b <= torch.asarray(high), b.nextafter(a))
         mid, half = (low / 2 + high / 2).nan_to_num(0, 0, 0), (high / 2 - low / 2).nan_to_num(0, 1)  # unbounded: 0, 1
         self.bounds = nn.Buffer(torch.stack([low, high, mid, half]))  # (4, *action_shape)
         self.statistics = nn.Buffer(torch.tensor([[0.0], [0], [1], [1]]).repeat(1, obs_dim))  # of raw observations
@@ -277,7 +279,7 @@ def save_checkpoint(args, modules, **values):
 def open_run(args, modules):
     """Makes args.run_dir or loads the run that it holds; UsageError, nothing changed, for other files or arguments."""
     name = f"{args.env_id}__{SCRIPT}__{args.seed}__{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09}"
-    args.run_dir = args.run_dir or "runs/" + name.replace("/", "_").replace(":", "_")
+    args.run_dir = str(args.run_dir) or "runs/" + name.replace("/", "_").replace(":", "_")
     folder, checkpoint = Path(args.run_dir), {"step": 0, "recent": []}
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "checkpoint.pt").exists():
@@ -352,10 +354,10 @@ def train(args):
         return Path(args.run_dir)
     if RANK == 0:  # which alone writes
         print(f"{SCRIPT} on {args.env_id}, seed {args.seed}, {device}: {args.run_dir}")
-        versions = {package: version(package) for package in ("torch", "numpy", "gymnasium", "mujoco")}
+        versions = {x: version(x) for x in ("torch", "numpy", "gymnasium", "mujoco") if x in sys.modules}
         run = json.dumps({"script": SCRIPT, **asdict(args), "versions": versions}, indent=4)
         Path(args.run_dir, "args.json").write_text(run)
-        writer, start, sps = SummaryWriter(args.run_dir, purge_step=step + 1), time.time(), 0
+        writer, start, sps = SummaryWriter(args.run_dir, purge_step=step + 1), time.time(), None
         writer.add_text("hyperparameters", run, step + 1)  # purged like what follows
         progress = tqdm(initial=step, total=args.total_timesteps, unit=" steps", unit_scale=True, disable=None)
         save_checkpoint(args, modules, step=step, recent=recent)
@@ -427,5 +429,5 @@ if __name__ == "__main__":
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except KeyboardInterrupt:
-        print(f"\nstopped; to go on: python {' '.join(sys.argv)} --run-dir {args.run_dir}")
+        print(f"\nstopped; to go on: python {shlex.join(sys.argv + ['--run-dir', args.run_dir] * bool(args.run_dir))}")
         sys.exit(130)

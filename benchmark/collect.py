@@ -28,7 +28,7 @@ def row(args, result):
         **scores,
         "training": round(result["training_return"], 1),
         "steps": result["steps"],
-        "steps_per_second": round(result["steps_per_second"]),
+        "steps_per_second": round(result["steps_per_second"] or 0) or "",
         "versions": " ".join(f"{name} {number}" for name, number in args["versions"].items()),
     }
 

@@ -4,12 +4,14 @@ import contextlib
 import io
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -233,11 +235,24 @@ def test_interrupt_tells_how_to_go_on(script, tmp_path):
     folder = next(tmp_path.glob("runs/*"))
     assert process.returncode == 130 and "Traceback" not in err
     line = out.strip().splitlines()[-1]
-    assert (
-        "--env-id envs:LQR-v0" in line
-        and "--total-timesteps 10000000" in line
-        and f"--run-dir runs/{folder.name}" in line
-    )
+    said = shlex.split(line.partition(": ")[2])
+    assert said == ["python", *map(str, command[1:]), "--run-dir", f"runs/{folder.name}"]
+
+
+def test_interrupt_quotes_what_a_shell_would_split(script, module, tmp_path, monkeypatch):
+    def stops(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gym.vector, "SyncVectorEnv", stops)
+    done = run(script, "--run-dir", tmp_path / "my run")
+    line = shlex.split(done.stdout.strip().splitlines()[-1])
+    assert done.returncode == 130 and line[-2:] == ["--run-dir", str(tmp_path / "my run")]
+    assert "--run-dir" not in run(script).stdout  # none yet: the same command is a new run
+
+
+def test_a_notebook_may_pass_paths(module, tiny, tmp_path):
+    args = tiny("envs:LQR-v0", run_dir=tmp_path / "path")
+    assert module.train(args) == module.train(args) == tmp_path / "path"
 
 
 def test_a_full_disk_costs_no_checkpoint(module, tiny, monkeypatch):

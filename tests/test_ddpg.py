@@ -67,7 +67,7 @@ def learner():
     policy = ddpg.Policy(3, -np.ones(2), np.ones(2))
     critic = torch.nn.Sequential(ddpg.relu_net(5, 1), torch.nn.Flatten(0))
     networks = torch.nn.ModuleList([policy, critic]).double()
-    targets = copy.deepcopy(networks)
+    targets = copy.deepcopy(networks).requires_grad_(False)
     for x in targets.parameters():
         x.data += 0.1 * torch.randn_like(x)
     optimizer = torch.optim.SGD(networks.parameters(), lr=1.0)
@@ -239,3 +239,15 @@ def test_more_than_one_process_is_one_line(monkeypatch, tmp_path):
 def test_a_replay_too_large_for_the_machine_is_one_line(tmp_path):
     done = run("ddpg", "--buffer-size", 10**15, cwd=tmp_path)
     assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("num_envs", "learning_starts", "uniform"), [(1, 10, 10), (3, 10, 12), (4, 8, 8), (4, 10, 12)])
+def test_updates_begin_with_the_policys_own_steps(num_envs, learning_starts, uniform, tmp_path, monkeypatch):
+    """As many updates as steps that the policy took, at any number of environments."""
+    calls, sampled, sample = [], [], ddpg.Policy.sample
+    monkeypatch.setattr(ddpg, "update", lambda *inputs: calls.append(0) or torch.zeros(3))
+    monkeypatch.setattr(ddpg.Policy, "sample", lambda *inputs: sampled.append(num_envs) or sample(*inputs))
+    monkeypatch.setattr(ddpg, "evaluate", lambda *inputs: {"deterministic": {"mean": 0.0}})
+    sizes = dict(num_envs=num_envs, learning_starts=learning_starts, total_timesteps=24, batch_size=4)
+    ddpg.train(ddpg.Args("envs:LQR-v0", run_dir=str(tmp_path / "run"), **sizes))
+    assert len(calls) == sum(sampled) == 24 - uniform

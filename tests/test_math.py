@@ -489,3 +489,15 @@ def test_normalised_observations(module):
     assert (module.normalize(spread, policy.statistics.numpy()) == got.numpy()).all()
     actions = policy.mean(torch.tensor([[2.0, 10.0]])).detach() + policy.log_std.detach().exp() * 0.5
     np.testing.assert_array_equal(sample(policy, [[9.0, 99.0]], [[0.5]]), actions)  # layer by layer, the same network
+
+
+def test_bounds_of_64_bits_hold(script):
+    """What single precision would round outwards is rounded inwards; what it has exactly stays."""
+    low, high = np.array([-0.3, 0.1, -1.0, 2.0]), np.array([0.7, 0.3, 1.0, 3.0])
+    assert (np.float32(low) < low).any() and (np.float32(high) > high).any()
+    policy = load(script).Policy(3, low, high)
+    for extreme, bound in ((-1e6, low), (1e6, high)):
+        actions = policy.to_bounds(np.full((1, 4), extreme, np.float32))[0].astype(float)
+        assert (low <= actions).all() and (actions <= high).all()
+        np.testing.assert_allclose(actions, bound, rtol=1e-6)
+    assert policy.bounds[0, 2:].tolist() == [-1, 2] and policy.bounds[1, 2:].tolist() == [1, 3]

@@ -1,5 +1,6 @@
 """A run that is killed at any moment and started again ends with the weights of an undisturbed one, bit for bit."""
 
+import json
 import os
 import shutil
 import signal
@@ -127,3 +128,21 @@ def test_checkpoints_hold_only_tensors_and_plain_values(script, module, tiny):
     run_dir = module.train(tiny("envs:LQR-v0"))
     checkpoint = torch.load(run_dir / "checkpoint.pt", weights_only=True)
     assert os.path.getsize(run_dir / "checkpoint.pt") < (3e6 if script == "ddpg" else 1e6) and len(checkpoint) == 1
+
+
+def test_killed_while_it_evaluates(module, tiny, monkeypatch):
+    """Nothing is left to train: the result is the undisturbed one's, but for a speed that nothing measured."""
+    args, evaluate, results = tiny("envs:LQR-v0"), module.evaluate, []
+
+    def dies(*inputs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "evaluate", dies)
+    with pytest.raises(KeyboardInterrupt):
+        module.train(args)
+    monkeypatch.setattr(module, "evaluate", evaluate)
+    for folder in (args.run_dir, args.run_dir + "-whole"):
+        run_dir = module.train(tiny("envs:LQR-v0", run_dir=folder))
+        results.append(json.loads((run_dir / "result.json").read_text()))
+    assert results[0].pop("steps_per_second") is None and results[1].pop("steps_per_second") > 0
+    assert results[0] == results[1]
