@@ -6,7 +6,7 @@ Silver et al. 2014; Lillicrap et al. 2016, arXiv:1509.02971v6. Each step, on a m
     w ← w - α ∇E[(Q(s, a) - y)²],  y = r + γ Q'(s', μ'(s')), y = r after a death (μ' stands for a maximum over a')
     θ ← θ + α_μ E[∇_θ μ(s) ∇_a Q(s, a) at a = μ(s)]
 then Q', μ' ← τ (Q, μ) + (1 - τ) (Q', μ'). The fork: no density, no ratio, transitions of any policy, used many times.
-For simplicity, unlike the paper: θ's step takes Q before w's; Gaussian noise without memory, uniform actions at first;
+For simplicity, unlike the paper: θ's step takes the Q before w's; Gaussian noise without memory, uniform actions first;
 no batch norm or decay, a in Q's first layer, PyTorch's weights, α_μ 3e-4, 256 units, τ 0.005; time limits bootstrap."""
 
 import copy
@@ -97,7 +97,7 @@ class Policy(nn.Module):
 
     def __init__(self, obs_dim, low, high, std=0.0):
         super().__init__()
-        a, b = (torch.asarray(x, dtype=torch.float32) for x in (low, high))  # (*action_shape); 64 bits: rounded inwards
+        a, b = (torch.asarray(x, dtype=torch.float32) for x in (low, high))  # bounds of 64 bits are rounded inwards
         low, high = a.where(a >= torch.asarray(low), a.nextafter(b)), b.where(b <= torch.asarray(high), b.nextafter(a))
         self.bounds = nn.Buffer(torch.stack([low, high, low / 2 + high / 2, high / 2 - low / 2]))  # (4, *action_shape)
         self.std = nn.Buffer(torch.tensor(std))  # σ
@@ -109,7 +109,7 @@ class Policy(nn.Module):
 
     def to_bounds(self, actions):  # (N, act_dim) to (N, *action_shape)
         low, high, mid, half = self.bounds.cpu().numpy()
-        return (mid + half * np.float32(actions).reshape(-1, *mid.shape)).clip(low, high)  # float32, as stored
+        return (mid + half * np.float32(actions).reshape(-1, *mid.shape)).clip(low, high)  # float32, as in the replay
 
     def act(self, obs, noise=0):
         """Actions (N, *action_shape) in the bounds for raw obs (N, obs_dim); noise: standard normal (N, act_dim)."""
@@ -153,7 +153,7 @@ def update(online, targets, optimizer, batch, args):
     value_loss.backward()
     policy_loss.backward(inputs=[*policy.parameters()])  # nothing for the critic's weights
     optimizer.step()
-    torch._foreach_lerp_([*targets.parameters()], [p.data for p in online.parameters()], args.tau)  # closer by τ
+    torch._foreach_lerp_([*targets.parameters()], [p.data for p in online.parameters()], args.tau)  # τ of the way
     return torch.stack([policy_loss, value_loss, (mu.abs() > 0.99).float().mean()]).detach()  # last: saturation
 
 
@@ -191,10 +191,10 @@ def open_run(args, modules):
     if (folder / "checkpoint.pt").exists():
         checkpoint = load_checkpoint(folder)
         free = {"run_dir", "evaluate", "eval_episodes", "capture_video", "device"}  # they change no number of a run
-        for field in sorted(asdict(args).keys() - free):
-            old, new = checkpoint["args"].get(field), getattr(args, field)
-            if new != old and not (field == "total_timesteps" and new > old):
-                raise UsageError(f"{folder} was started with {field} {old}, not {new}")
+        for key in sorted(asdict(args).keys() - free):
+            old, new = checkpoint["args"].get(key), getattr(args, key)
+            if new != old and not (key == "total_timesteps" and new > old):
+                raise UsageError(f"{folder} was started with {key} {old}, not {new}")
         for name, module in modules.items():
             module.load_state_dict(checkpoint[name])
     elif odd := {x.name.split(".")[0] for x in folder.iterdir()} - {"args", "checkpoint", "events", "result", "videos"}:

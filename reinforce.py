@@ -132,7 +132,7 @@ class Policy(nn.Module):
 
     def __init__(self, obs_dim, low, high):
         super().__init__()
-        a, b = (torch.asarray(x, dtype=torch.float32) for x in (low, high))  # (*action_shape); 64 bits: rounded inwards
+        a, b = (torch.asarray(x, dtype=torch.float32) for x in (low, high))  # bounds of 64 bits are rounded inwards
         low, high = a.where(a >= torch.asarray(low), a.nextafter(b)), b.where(b <= torch.asarray(high), b.nextafter(a))
         mid, half = (low / 2 + high / 2).nan_to_num(0, 0, 0), (high / 2 - low / 2).nan_to_num(0, 1)  # unbounded: 0, 1
         self.bounds = nn.Buffer(torch.stack([low, high, mid, half]))  # (4, *action_shape)
@@ -215,10 +215,10 @@ def open_run(args, modules):
     if (folder / "checkpoint.pt").exists():
         checkpoint = load_checkpoint(folder)
         free = {"run_dir", "evaluate", "eval_episodes", "capture_video", "device"}  # they change no number of a run
-        for field in sorted(asdict(args).keys() - free):
-            old, new = checkpoint["args"].get(field), getattr(args, field)
-            if new != old and not (field == "total_timesteps" and new > old):
-                raise UsageError(f"{folder} was started with {field} {old}, not {new}")
+        for key in sorted(asdict(args).keys() - free):
+            old, new = checkpoint["args"].get(key), getattr(args, key)
+            if new != old and not (key == "total_timesteps" and new > old):
+                raise UsageError(f"{folder} was started with {key} {old}, not {new}")
         for name, module in modules.items():
             module.load_state_dict(checkpoint[name])
     elif odd := {x.name.split(".")[0] for x in folder.iterdir()} - {"args", "checkpoint", "events", "result", "videos"}:

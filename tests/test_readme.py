@@ -12,6 +12,7 @@ import sys
 
 import pytest
 from conftest import ROOT, SCRIPTS, load, run
+from test_mutants import MUTANTS
 
 DRAWS = sys.platform != "linux" or "DISPLAY" in os.environ or ctypes.util.find_library("EGL") is not None
 README = (ROOT / "README.md").read_text()
@@ -134,3 +135,7 @@ def test_the_lecture_names_what_exists():
     tested = {name for file, name in names if file == "test_lecture"}
     lecture = ast.parse((ROOT / "tests" / "test_lecture.py").read_text()).body
     assert tested == {node.name for node in lecture if getattr(node, "name", "").startswith("test_")}
+
+
+def test_the_number_of_mutants():
+    assert f"also makes {len(MUTANTS)} one-line mistakes" in README
