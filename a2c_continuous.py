@@ -77,6 +77,8 @@ def make_env(env_id, video_dir=None):
         env = gym.wrappers.FlattenObservation(env)  # also copies: some environments return their own buffer
         if video_dir:
             os.environ.setdefault("MUJOCO_GL", "glfw" if sys.platform != "linux" or "DISPLAY" in os.environ else "egl")
+            if renderer := getattr(env.unwrapped, "mujoco_renderer", None):  # the first camera follows the agent
+                renderer.camera_id = max(renderer.camera_id, min(renderer.model.ncam, 1) - 1)
             env.reset()
             env.render()  # what is missing shows now, not after the training
             env = gym.wrappers.RecordVideo(env, video_dir, lambda episode: episode == 0)
@@ -338,9 +340,8 @@ def train(args):
         _, returns, lengths = batch["sums"][batch["done"]].T  # of the episodes that have ended
         recent = (recent + returns.tolist())[-100:]
         episodes = dict(episodic_return=returns.mean(), episodic_length=lengths.mean()) if len(returns) else {}
-        for group, values in {"charts": dict(SPS=sps, learning_rate=lr) | episodes, "losses": losses}.items():
-            for name, value in values.items():
-                writer.add_scalar(f"{group}/{name}", np.mean(value), step)
+        for name, value in {"SPS": sps, "learning_rate": lr, **episodes, **losses}.items():
+            writer.add_scalar(f"{'losses' if name in losses else 'charts'}/{name}", np.mean(value), step)
         writer.flush()
         progress.set_postfix_str(f"return {np.mean(recent or np.nan):.1f}")
         progress.update(B)

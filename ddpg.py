@@ -78,6 +78,8 @@ def make_env(env_id, video_dir=None):
         env = gym.wrappers.FlattenObservation(env)  # also copies: some environments return their own buffer
         if video_dir:
             os.environ.setdefault("MUJOCO_GL", "glfw" if sys.platform != "linux" or "DISPLAY" in os.environ else "egl")
+            if renderer := getattr(env.unwrapped, "mujoco_renderer", None):  # the first camera follows the agent
+                renderer.camera_id = max(renderer.camera_id, min(renderer.model.ncam, 1) - 1)
             env.reset()
             env.render()  # what is missing shows now, not after the training
             env = gym.wrappers.RecordVideo(env, video_dir, lambda episode: episode == 0)
@@ -117,11 +119,10 @@ class Policy(nn.Module):
 
 
 class Replay:
-    """The newest transitions, float32: obs, action, true next obs, reward, terminated. 4 (2 obs_dim + act_dim + 2)
-    bytes each, 108 in Hopper-v4 and 3,084 in Humanoid-v4, taken as rows come in; saving makes no second copy."""
+    """The newest transitions, of 4 (2 obs_dim + act_dim + 2) bytes: 108 in Hopper-v4 and 3,084 in Humanoid-v4."""
 
     def __init__(self, capacity, obs_dim, act_dim):
-        self.widths = obs_dim, act_dim, obs_dim, 2
+        self.widths = obs_dim, act_dim, obs_dim, 2  # obs, action, true next obs, reward and terminated, all float32
         self.rows, self.added = np.empty((capacity, sum(self.widths)), np.float32), 0
 
     def add(self, *columns):  # arrays (N, width) or (N,)
@@ -134,7 +135,7 @@ class Replay:
         return obs, actions, next_obs, *ends.T  # (B, obs_dim), (B, act_dim), (B, obs_dim), (B,), (B,)
 
     def state_dict(self):
-        return {"rows": torch.from_numpy(self.rows[: self.added]), "added": self.added}
+        return {"rows": torch.from_numpy(self.rows[: self.added]), "added": self.added}  # no copy, rows so far only
 
     def load_state_dict(self, state):
         self.rows[: state["added"]], self.added = state["rows"], state["added"]
@@ -291,9 +292,8 @@ def train(args):
         returns, lengths = batch["sums"][batch["done"]].T  # of the episodes that have ended
         recent = (recent + returns.tolist())[-100:]
         episodes = dict(episodic_return=returns.mean(), episodic_length=lengths.mean()) if len(returns) else {}
-        for group, values in dict(charts=dict(SPS=sps, learning_rate=lr) | episodes, losses=dict(losses)).items():
-            for name, value in values.items():
-                writer.add_scalar(f"{group}/{name}", np.mean(value), step)
+        for name, value in {"SPS": sps, "learning_rate": lr, **episodes, **dict(losses)}.items():
+            writer.add_scalar(f"{'losses' if name in losses else 'charts'}/{name}", np.mean(value), step)
         writer.flush()
         progress.set_postfix_str(f"return {np.mean(recent or np.nan):.1f}")
         progress.update(len(rows) * N)

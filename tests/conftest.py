@@ -1,6 +1,7 @@
 """The scripts as modules, one fixture for all of them: a new script gets every test that is not of one algorithm."""
 
 import contextlib
+import ctypes.util
 import importlib.util
 import io
 import os
@@ -17,6 +18,7 @@ ROOT = Path(os.environ.get("SCRIPTS_FROM", Path(__file__).parents[1]))  # anothe
 ORDER = ["reinforce", "a2c_continuous", "ppo_continuous", "trpo_continuous", "ddpg"]
 SCRIPTS = [name for name in ORDER if (ROOT / f"{name}.py").exists()]
 STOCHASTIC = [name for name in SCRIPTS if name != "ddpg"]  # with a density, and statistics of observations
+DRAWS = sys.platform != "linux" or "DISPLAY" in os.environ or ctypes.util.find_library("EGL") is not None
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
 sys.path.insert(0, str(Path(__file__).parent))

@@ -15,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, load, run
+from conftest import DRAWS, ROOT, load, run
 
 TINY = ["--total-timesteps", 512, "--num-envs", 2, "--num-steps", 64, "--minibatch-size", 32, "--eval-episodes", 1]
 
@@ -279,6 +279,28 @@ def test_video_packages_missing_is_said_before_training(script, tmp_path, monkey
     done = run(script, "--capture-video", "--run-dir", tmp_path / "run")
     refused(done, "film", "README")
     assert "steps/s" not in done.stdout
+
+
+def test_the_film_follows_the_agent(tmp_path):
+    """Far from where it started, as many pixels are Walker2d's red and brown (in a process of its own, for OpenGL)."""
+    code = """
+import ppo_continuous, sys
+env = ppo_continuous.make_env("Walker2d-v4", sys.argv[1])
+env.reset(seed=0)
+pixels = []
+for x in (0, 50):
+    env.unwrapped.data.qpos[0] = x
+    env.unwrapped.set_state(env.unwrapped.data.qpos, env.unwrapped.data.qvel)
+    red, _, blue = env.render().astype(int).transpose(2, 0, 1)
+    pixels.append((red > blue + 40).sum())
+print(*pixels)
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, capture_output=True, text=True)
+    if not DRAWS:
+        assert done.returncode == 1 and "or film it" in done.stderr
+        return
+    near, far = map(int, done.stdout.split())
+    assert near > 1000 and 0.8 < far / near < 1.25
 
 
 def test_help_is_quick(script):

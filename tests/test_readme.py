@@ -2,19 +2,16 @@
 
 import ast
 import csv
-import ctypes.util
 import difflib
 import importlib.util
-import os
 import re
 import statistics
 import sys
 
 import pytest
-from conftest import ROOT, SCRIPTS, load, run
+from conftest import DRAWS, ROOT, SCRIPTS, load, run
 from test_mutants import MUTANTS
 
-DRAWS = sys.platform != "linux" or "DISPLAY" in os.environ or ctypes.util.find_library("EGL") is not None
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 COMMANDS = [
