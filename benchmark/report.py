@@ -129,6 +129,25 @@ def ablation():
         yield "| " + " | ".join([name.replace("-", " ") or "as it is", *cells]) + " |"
 
 
+PROCESSES = {"processes=1": "1", "processes=2,batch-kept": "2, batch kept", "processes=2,batch-grown": "2, batch grown"}
+
+
+def processes(goal=2_000):
+    """What a second process buys: PPO on Hopper-v4, with the batch of one process or one twice as large."""
+    if not runs(variant="processes=1"):
+        return
+    yield f"| processes | steps/s | return after 1M steps, sampled | minutes until training returns pass {goal:,} |"
+    yield "|---" * 4 + "|"
+    for variant, name in PROCESSES.items():
+        rows, minutes = runs(variant=variant), []
+        steps, values = curves("episodic_return", variant=variant)
+        for row, seed in zip(rows, values):
+            passed = steps[seed > goal]
+            minutes.append(f"{passed[0] / float(row['steps_per_second']) / 60:.1f}" if len(passed) else "never")
+        rate = statistics.median(float(row["steps_per_second"]) for row in rows)
+        yield f"| {name} | {rate:,.0f} | {spread([float(row['sampled']) for row in rows])} | {', '.join(minutes)} |"
+
+
 def curves(column, **wanted):
     """Steps (parts,) and values (seeds, parts) of what runs have logged; NaN where a part has no value."""
     wanted, seeds = {"variant": "", **wanted}, {}
@@ -283,7 +302,7 @@ def main():
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    for table in (scores, summary, ablation):
+    for table in (scores, summary, processes, ablation):
         print(*table(), "", sep="\n")
     plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 10, "axes.titlesize": 10})
     (HERE / "figures").mkdir(exist_ok=True)
