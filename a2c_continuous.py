@@ -78,7 +78,7 @@ def make_env(env_id, video_dir=None):
         if video_dir:
             os.environ.setdefault("MUJOCO_GL", "glfw" if sys.platform != "linux" or "DISPLAY" in os.environ else "egl")
             if renderer := getattr(env.unwrapped, "mujoco_renderer", None):  # the first camera follows the agent
-                renderer.camera_id = max(renderer.camera_id, min(renderer.model.ncam, 1) - 1)
+                renderer.camera_id = max(renderer.camera_id, min(renderer.model.ncam, 1) - 1)  # -1: one that stays
             env.reset()
             env.render()  # what is missing shows now, not after the training
             env = gym.wrappers.RecordVideo(env, video_dir, lambda episode: episode == 0)

@@ -79,7 +79,7 @@ def make_env(env_id, video_dir=None):
         if video_dir:
             os.environ.setdefault("MUJOCO_GL", "glfw" if sys.platform != "linux" or "DISPLAY" in os.environ else "egl")
             if renderer := getattr(env.unwrapped, "mujoco_renderer", None):  # the first camera follows the agent
-                renderer.camera_id = max(renderer.camera_id, min(renderer.model.ncam, 1) - 1)
+                renderer.camera_id = max(renderer.camera_id, min(renderer.model.ncam, 1) - 1)  # -1: one that stays
             env.reset()
             env.render()  # what is missing shows now, not after the training
             env = gym.wrappers.RecordVideo(env, video_dir, lambda episode: episode == 0)
@@ -119,7 +119,7 @@ class Policy(nn.Module):
 
 
 class Replay:
-    """The newest transitions, of 4 (2 obs_dim + act_dim + 2) bytes: 108 in Hopper-v4 and 3,084 in Humanoid-v4."""
+    """The newest transitions, 4 (2 obs_dim + act_dim + 2) bytes each: 108 in Hopper-v4, 3,084 in Humanoid-v4."""
 
     def __init__(self, capacity, obs_dim, act_dim):
         self.widths = obs_dim, act_dim, obs_dim, 2  # obs, action, true next obs, reward and terminated, all float32
