@@ -19,15 +19,19 @@ COMMANDS = [
 ]
 
 
-def test_notebook_snippet(tmp_path, monkeypatch):
+def test_notebook_snippets(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(ROOT))
     sys.modules.pop("ppo_continuous", None)
-    (snippet,) = [text for kind, text in BLOCKS if kind == "python"]
+    three_lines, notebook = [text for kind, text in BLOCKS if kind == "python"]
     names = {}
-    exec(snippet, names)
+    exec(notebook, names)
     assert names["action"].shape == (3,) and names["env"].action_space.contains(names["action"])
     assert load("ppo_continuous").load_checkpoint(names["run_dir"])["step"] >= 20_000
+    (tmp_path / "runs" / "hopper").symlink_to(names["run_dir"].resolve())
+    here = {"obs": names["obs"]}
+    exec(three_lines, here)
+    assert (here["action"] == names["policy"].act(names["obs"][None])[0]).all()
 
 
 def test_commands(tmp_path):
