@@ -43,35 +43,63 @@ def number(value, like=None):
 
 
 def spread(values):
-    """Mean ± standard deviation over seeds."""
+    """Mean ± standard deviation over seeds; of one seed its score alone."""
     if len(values) < 2:
-        return "–"
+        return number(values[0]) if values else "–"
     mean = statistics.mean(values)
     return f"{number(mean)} ± {number(statistics.stdev(values), like=mean)}"
 
 
+def whole(script, env_id):
+    """Rows of the default settings that are as long as the comparison asks for: another length is another one."""
+    short = script == "ddpg" and env_id.startswith(("Reacher", "Inverted"))
+    rows = runs(script=script, env_id=env_id)
+    return [row for row in rows if int(row["steps"]) >= (300_000 if short else 1_000_000)]
+
+
+def cells(script, env_id):
+    """Of each way of acting, mean ± standard deviation over seeds, bold where it is at or above the published score."""
+    rows, best = whole(script, env_id), published().get((script, env_id))
+    ours = {way: [float(row[way]) for row in rows if row[way]] for way in WAYS}
+    texts = {way: spread(ours[way]) for way in WAYS}
+    if best and len(rows) > 1 and statistics.mean(ours[best["acting"]]) >= float(best["score"]):
+        texts[best["acting"]] = f"**{texts[best['acting']]}**"
+    return texts
+
+
+@cache
+def published():
+    return {(row["script"], row["env_id"]): row for row in read("published.csv")}
+
+
+def overview():
+    """One line per environment, one column per script: sampled actions, of DDPG its policy's own. Bold as in scores."""
+    yield "| after 1M steps | " + " | ".join(name for name, _ in COLOURS.values()) + " |"
+    yield "|---" * 6 + "|"
+    for robot in ROBOTS:
+        env_id, line = f"{robot}-v4", []
+        for script in SCRIPTS:
+            texts = cells(script, env_id)
+            text = texts["deterministic" if script == "ddpg" else "sampled"].strip("*")
+            line.append(f"**{text}**" if any("*" in x for x in texts.values()) else text)
+        yield f"| {env_id} | " + " | ".join(line) + " |"
+
+
 def scores():
     """One line per script and environment; the way of acting of the published value is the one to compare with."""
-    published = {(row["script"], row["env_id"]): row for row in read("published.csv")}
-    groups = {}
-    for row in runs():
-        if int(row["steps"]) >= 10**6:  # another length is another comparison
-            groups.setdefault((row["script"], row["env_id"]), []).append(row)
     yield "| script | on | seeds | sampled | mean actions | training | best published final value |"
     yield "|---" * 7 + "|"
-    for script, env_id in sorted(groups, key=lambda key: (SCRIPTS.index(key[0]), key[1])):
-        rows = groups[script, env_id]
-        ours = {way: [float(row[way]) for row in rows if row[way]] for way in WAYS}
-        cells, other = [spread(ours[way]) for way in WAYS], "–"
-        if best := published.get((script, env_id)):
-            here = WAYS.index(best["acting"])
-            above = len(rows) > 1 and statistics.mean(ours[best["acting"]]) >= float(best["score"])
-            cells[here] = f"**{cells[here]}**" if above else cells[here]
-            column = {"deterministic": "mean actions"}.get(best["acting"], best["acting"])
-            source = best["source"].split(";")[0].split(" (")[0].split(" [")[0]
-            other = f"{number(float(best['score']))}, {column} ({source})"
-        seeds = ", ".join(row["seed"] for row in rows)
-        yield "| " + " | ".join([f"`{script}.py`", env_id, seeds, *cells, other]) + " |"
+    for script in SCRIPTS:
+        for env_id in (f"{robot}-v4" for robot in ROBOTS):
+            rows, other = whole(script, env_id), "–"
+            if not rows:
+                continue
+            if best := published().get((script, env_id)):
+                column = {"deterministic": "mean actions"}.get(best["acting"], best["acting"])
+                source = best["source"].split(";")[0].split(" (")[0].split(" [")[0]
+                other = f"{number(float(best['score']))}, {column} ({source})"
+            seeds = ", ".join(row["seed"] for row in rows)
+            yield "| " + " | ".join([f"`{script}.py`", env_id, seeds, *cells(script, env_id).values(), other]) + " |"
 
 
 def iqm(values):
@@ -97,7 +125,7 @@ def normalised(script, env_id):
         return np.array([])
     way = "deterministic" if script == "ddpg" else "sampled"
     scale = one[env_id] - zero[env_id]
-    return np.array([(float(row[way]) - zero[env_id]) / scale for row in runs(script=script, env_id=env_id)])
+    return np.array([(float(row[way]) - zero[env_id]) / scale for row in whole(script, env_id)])
 
 
 def summary():
@@ -127,6 +155,22 @@ def ablation():
             rows = runs(variant=name, script="ppo_continuous", env_id=env_id)
             cells.append(spread([float(row["sampled"]) for row in rows if int(row["seed"]) <= 3]))
         yield "| " + " | ".join([name.replace("-", " ") or "as it is", *cells]) + " |"
+
+
+def candidates():
+    """What was tried for a script's defaults, on seeds from 101 on: sampled returns, how many seeds."""
+    rows = [row for row in read("results.csv") if row["variant"].startswith("candidate=")]
+    env_ids = dict.fromkeys(row["env_id"] for row in rows)
+    if not rows:
+        return
+    yield "| script | setting | " + " | ".join(env_ids) + " |"
+    yield "|---" * (len(env_ids) + 2) + "|"
+    for script, variant in dict.fromkeys((row["script"], row["variant"]) for row in rows):
+        line = []
+        for env_id in env_ids:
+            values = [float(row["sampled"]) for row in runs(variant=variant, script=script, env_id=env_id)]
+            line.append(f"{spread(values)} ({len(values)})" if values else "–")
+        yield f"| `{script}.py` | {variant.partition('=')[2]} | " + " | ".join(line) + " |"
 
 
 PROCESSES = {"processes=1": "1", "processes=2,batch-kept": "2, batch kept", "processes=2,batch-grown": "2, batch grown"}
@@ -293,6 +337,7 @@ def trust_region(plt):
     return figure
 
 
+TABLES = [overview, scores, summary, candidates, ablation, processes]
 FIGURES = [learning_curves, step_sizes, divergence, trust_region]
 
 
@@ -302,7 +347,7 @@ def main():
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    for table in (scores, summary, processes, ablation):
+    for table in TABLES:
         print(*table(), "", sep="\n")
     plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 10, "axes.titlesize": 10})
     (HERE / "figures").mkdir(exist_ok=True)
