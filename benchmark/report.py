@@ -222,7 +222,7 @@ def band(axis, steps, values, colour, label=None, **style):
 
 def learning_curves(plt):
     """Figure 3 of the PPO paper (Schulman et al. 2017) with these scripts: the seven robotics tasks."""
-    figure, axes = plt.subplots(2, 4, figsize=(12, 5.6))
+    figure, axes = plt.subplots(2, 4, figsize=(10, 5.2))
     drawn, counts = set(), set()
     for axis, robot in zip(axes.flat, ROBOTS):
         for script, (name, colour) in COLOURS.items():
@@ -263,7 +263,7 @@ def knobs(script):
 
 def step_sizes(plt):
     """A2C on Hopper for several step sizes, which motivates trust regions; PPO and TRPO over their own knobs."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2))
     values = [ratio * DEFAULTS["a2c_continuous"] for ratio, _ in knobs("a2c_continuous")]
     if len(values) < 2:
         return None
@@ -286,7 +286,7 @@ def step_sizes(plt):
 
 def divergence(plt):
     """What constraint and clip do to an update: divergence between π_old and π, and quantiles of their ratio."""
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.8))
+    figure, axes = plt.subplots(1, 3, figsize=(10, 3.6))
     for script in ("a2c_continuous", "ppo_continuous", "trpo_continuous"):
         name, colour = COLOURS[script]
         for axis, columns in zip(axes, (["kl"], ["kl_max"], ["ratio_q01", "ratio_q99"])):
@@ -311,7 +311,7 @@ def trust_region(plt):
     rows = read("trust_region.csv")
     if not rows:
         return None
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.4), width_ratios=[3, 2])
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), width_ratios=[3, 2])
     line = [row for row in rows if row["kind"] == "step"]
     x, gain, low, high, surrogate, kl = (
         np.array([float(row[name]) for row in line]) for name in ("size", "gain", "low", "high", "surrogate", "kl")
@@ -355,7 +355,7 @@ def main():
         figure = draw(plt)
         if figure:
             figure.tight_layout()
-            figure.savefig(HERE / "figures" / f"{draw.__name__}.png", dpi=100)
+            figure.savefig(HERE / "figures" / f"{draw.__name__}.png", dpi=150)
 
 
 if __name__ == "__main__":

@@ -58,34 +58,48 @@ def rows():
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("env", ["Hopper-v4", "HalfCheetah-v4", "Walker2d-v4"])
-def test_scores(env):
-    """Each score in the table is the mean of the committed runs."""
-    line = next(line for line in README.splitlines() if line.startswith("|") and env in line)
-    runs = [row for row in rows() if row["env_id"] == env and row["script"] == "ppo_continuous"]
-    assert sorted(int(row["seed"]) for row in runs) == [1, 2, 3]
-    for column in ("sampled", "deterministic"):
-        scores = [float(row[column]) for row in runs]
-        assert f"{statistics.mean(scores):,.0f} ± {statistics.stdev(scores):,.0f}" in line
-
-
-def test_the_table_of_all_scores():
+@pytest.fixture(scope="module")
+def report():
     spec = importlib.util.spec_from_file_location("report", ROOT / "benchmark" / "report.py")
-    report = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(report)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_tables(report):
+    """Each is what the committed data say."""
+    for table in report.TABLES:
+        assert "\n".join(table()) in README, table.__name__
+
+
+def test_scores_by_hand(report):
+    """Means and deviations in the two tables of scores, and the bold ones among them."""
     lines = list(report.scores())
-    assert len(lines) == 19 and "\n".join(lines) in README
-    whole = [row for row in rows() if int(row["steps"]) >= 10**6]
-    for script, env_id in {(row["script"], row["env_id"]) for row in whole}:  # each a mean by hand
-        runs = [row for row in rows() if (row["script"], row["env_id"]) == (script, env_id)]
-        (line,) = [line for line in lines if f"`{script}.py` | {env_id} " in line]
-        way = "deterministic" if script == "ddpg" else "sampled"
-        sampled = [float(row[way]) for row in runs if row[way]]
-        assert len(sampled) < 2 or f"{statistics.mean(sampled):,.0f} ±" in line
-        if env_id == "HalfCheetah-v4" and len(sampled) > 1:  # the first screen has this column
-            cell = f"| {statistics.mean(sampled):,.0f} ± {statistics.stdev(sampled):,.0f}"
-            cell += ", without noise |" if script == "ddpg" else " |"
-            assert any(x.startswith(f"| `{script}.py` | ") and cell in x for x in README.split("## ")[0].splitlines())
+    with open(ROOT / "benchmark" / "published.csv") as file:
+        published = {(row["script"], row["env_id"]): row for row in csv.DictReader(file)}
+    assert len(lines) >= 19
+    for line in lines[2:]:
+        script, env_id = line.split("`")[1][:-3], line.split(" | ")[1]
+        runs = [row for row in rows() if (row["script"], row["env_id"], row["variant"]) == (script, env_id, "")]
+        for way, cell in zip(("sampled", "deterministic", "training"), line.split(" | ")[3:]):
+            scores = [float(row[way]) for row in runs if row[way]]
+            digits = ",.0f" if not scores or abs(statistics.mean(scores)) >= 20 else ",.1f"
+            if len(scores) > 1:
+                text = f"{statistics.mean(scores):{digits}} ± {statistics.stdev(scores):{digits}}"
+                best = published[script, env_id]
+                bold = best["acting"] == way and statistics.mean(scores) >= float(best["score"])
+                assert cell == (f"**{text}**" if bold else text)
+                if way == ("deterministic" if script == "ddpg" else "sampled"):
+                    (over,) = [x for x in report.overview() if x.startswith(f"| {env_id} ")]
+                    assert over.split(" | ")[SCRIPTS.index(script) + 1].strip("*| ") == text
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_minutes(script):
+    runs = [row for row in rows() if (row["script"], row["env_id"], row["variant"]) == (script, "Hopper-v4", "")]
+    minutes = statistics.median(1e6 / float(row["steps_per_second"]) / 60 for row in runs)
+    (line,) = [line for line in README.splitlines() if line.startswith(f"| `{script}.py` | ") and line[-2:] == " |"][:1]
+    assert f" | {minutes:.{0 if minutes > 20 else 1}f} | " in line
 
 
 def body(name):
