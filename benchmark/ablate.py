@@ -8,8 +8,10 @@ python benchmark/collect.py --variants runs/ablations/*/*          # into result
 import argparse
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -59,6 +61,29 @@ def constant_step_size():
     script.update = constant
 
 
+def advantages_recomputed():
+    """Values, advantages and λ-returns anew before each epoch; the ratio's denominator stays that of the rollout."""
+    update = script.update
+
+    def recomputing(policy, critic, optimizer, batch, rng, args):
+        log_prob, old = type(policy).log_prob.__get__(policy), []
+
+        def kept(obs, actions):  # without gradients it is the policy before the update that is asked for
+            if torch.is_grad_enabled():
+                return log_prob(obs, actions)
+            if not old:
+                old.append(log_prob(obs, actions))
+            return old[0]
+
+        policy.log_prob = kept
+        epoch = replace(args, update_epochs=1)
+        losses = [update(policy, critic, optimizer, batch, rng, epoch) for _ in range(args.update_epochs)]
+        del policy.log_prob
+        return {name: np.concatenate([epoch[name] for epoch in losses]) for name in losses[0]}
+
+    script.update = recomputing
+
+
 def initial_weights_of_pytorch():
     """Neither orthogonal, nor small in the policy's last layer."""
     nn = torch.nn
@@ -75,6 +100,7 @@ VARIANTS = {  # name: what is replaced, arguments that differ from the defaults
     "no-whitening-of-advantages": (without_whitening, {}),
     "time-limits-as-deaths": (time_limits_as_deaths, {}),
     "constant-step-size": (constant_step_size, {}),
+    "advantages-recomputed": (advantages_recomputed, {}),
     "initial-weights-of-PyTorch": (initial_weights_of_pytorch, {}),
     "no-bound-on-gradients": (None, {"max_grad_norm": 1e9}),
     "no-clip-of-the-ratio": (None, {"clip_coef": 1e9}),
@@ -93,9 +119,9 @@ def main():
     parser.add_argument("--run-dir", default="")
     args = parser.parse_args()
     if args.variant:
-        replace, changes = VARIANTS[args.variant]
-        if replace:
-            replace()
+        change, changes = VARIANTS[args.variant]
+        if change:
+            change()
         try:
             script.train(script.Args(args.env_id, args.seed, args.total_timesteps, args.run_dir, **changes))
         except script.UsageError as error:

@@ -325,7 +325,7 @@ def trust_region(plt):
     other = left.twinx()
     other.plot(x, kl, color="#999999", ls="--")
     other.set_ylabel("mean D(π_old ‖ π), nats (dashed)")
-    left.legend(frameon=False, loc="lower left")
+    left.legend(frameon=False, loc="upper left")
     groups = [[float(row["gain"]) for row in rows if row["kind"] == kind] for kind in ("equal-parameters", "equal-kl")]
     for place, values in enumerate(groups):
         right.plot(

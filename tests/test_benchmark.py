@@ -175,12 +175,39 @@ def test_ablations_change_what_they_say(tool):
     assert after("initial-weights-of-PyTorch").mlp(3, 2, 0.01)[-1].weight.abs().max() > 0.03
 
 
+def test_recomputed_advantages(tool):
+    """One epoch is PPO's own; of two, the second sees the first one's critic and the ratio of the whole update."""
+
+    def updated(variant, epochs, critic_learns=True):
+        torch.manual_seed(0)
+        ablate = tool("ablate")
+        if variant:
+            ablate.VARIANTS[variant][0]()
+        module, rng = ablate.script, np.random.default_rng(0)
+        policy = module.Policy(3, -np.ones(1), np.ones(1))
+        critic = torch.nn.Sequential(module.mlp(3, 1, 1.0), torch.nn.Flatten(0))
+        learners = [*policy.parameters(), *(critic.parameters() if critic_learns else [])]
+        optimizer = torch.optim.Adam(learners, lr=3e-3)
+        batch = {name: torch.randn(64, 2, 3) for name in ("obs", "next_obs")}
+        batch |= {"actions": torch.randn(64, 2, 1), "rewards": torch.randn(64, 2)}
+        batch |= {name: torch.rand(64, 2) < 0.1 for name in ("terminated", "done")}
+        args = module.Args(update_epochs=epochs, minibatch_size=32, num_envs=2, num_steps=64)
+        losses = module.update(policy, critic, optimizer, batch, rng, args)
+        assert len(losses["value_loss"]) == 4 * epochs and policy.log_prob.__func__ is module.Policy.log_prob
+        return torch.nn.utils.parameters_to_vector(policy.parameters())
+
+    assert torch.equal(updated("", 1), updated("advantages-recomputed", 1))
+    assert not torch.allclose(updated("", 4), updated("advantages-recomputed", 4), atol=1e-4)
+    frozen = [updated(variant, 4, critic_learns=False) for variant in ("", "advantages-recomputed")]
+    assert torch.equal(*frozen)  # where the critic stays, nothing is new
+
+
 def test_an_ablation_trains(tmp_path):
     options = ["--env-id", "envs:LQR-v0", "--total-timesteps", 2048, "--run-dir", tmp_path / "run"]
     printed("ablate.py", "constant-step-size", *options, cwd=tmp_path)
     assert json.loads((tmp_path / "run" / "result.json").read_text())["steps"] == 2048
     lines = printed("ablate.py", cwd=tmp_path)
-    assert len(lines) == len(set(lines)) == 90 and all("--run-dir runs/ablations/" in line for line in lines)
+    assert len(lines) == len(set(lines)) == 99 and all("--run-dir runs/ablations/" in line for line in lines)
 
 
 def test_samples_of_the_trust_region(tool, tmp_path, monkeypatch):
