@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, load
+from moviepy import ImageSequenceClip
+from PIL import Image
 
 BENCHMARK = Path(__file__).parents[1] / "benchmark"
 
@@ -253,3 +255,27 @@ def test_speeds_are_measured(tool, tmp_path, monkeypatch, capsys):
         rows[0] | {"peer": "theirs", "ours": ours, "theirs": theirs} for ours, theirs in ((10, 4), (30, 10), (8, 4))
     ]
     assert speed.table(rows).endswith("| theirs | 4 (4–10) | 2.50 (2.00–3.00) |")
+
+
+def test_agents_side_by_side(tmp_path):
+    """One frame of the GIF per strided frame of the videos; who has fallen stands still and pale."""
+    frames = np.full((40, 64, 64, 3), [200, 0, 0], np.uint8)
+    frames[range(40), :20, range(40)] = 255  # a bar that moves: a GIF has no two frames that are the same
+    for name, count in (("a2c_continuous", 40), ("ppo_continuous", 8)):
+        (tmp_path / name / "videos").mkdir(parents=True)
+        ImageSequenceClip(list(frames[:count]), fps=20).write_videofile(
+            str(tmp_path / name / "videos" / "rl-video-episode-0.mp4"), logger=None
+        )
+        (tmp_path / name / "args.json").write_text(json.dumps({"script": name}))
+        (tmp_path / name / "result.json").write_text('{"deterministic": {"returns": [1234.5, 0]}}')
+    options = ["--size", 64, "--seconds", 1, "--fps", 10, "--stride", 4]
+    (line,) = printed("strip.py", "x.gif", "a2c_continuous", "ppo_continuous", *options, cwd=tmp_path)
+    assert line.startswith("x.gif: 10 frames")
+    with Image.open(tmp_path / "x.gif") as gif:
+        assert gif.size == (128, 86) and gif.n_frames == 10
+        shades = []
+        for frame in (0, 5, 9):
+            gif.seek(frame)
+            shades.append([gif.convert("RGB").getpixel((x, 60)) for x in (32, 96)])
+    assert shades[0][0][1] < 60 and shades[2][0][1] < 60  # red, still going
+    assert shades[0][1][1] < 60 and shades[1][1][1] > 120 and shades[2][1][1] > 120  # red, then pale

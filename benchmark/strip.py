@@ -1,0 +1,67 @@
+"""Trained agents side by side: a GIF of the first evaluation episode of each run, by mean actions.
+
+    python benchmark/strip.py agents.gif runs/Walker2d-v4__reinforce__1 runs/Walker2d-v4__ppo_continuous__1
+
+All start from the same seed and run at the same pace; who has fallen, or reached the time limit, stands still and pale.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from moviepy import VideoFileClip
+from PIL import Image, ImageDraw, ImageFont
+from report import COLOURS, number
+
+ROOT = Path(__file__).parents[1]
+
+
+def film(run_dir):
+    """Script, its first return without noise, and its video; plays the run where it has not been filmed."""
+    script = json.loads((run_dir / "args.json").read_text())["script"]
+    score = json.loads((run_dir / "result.json").read_text())["deterministic"]["returns"][0]
+    video = run_dir / "videos" / "rl-video-episode-0.mp4"
+    if not video.exists():
+        command = [sys.executable, ROOT / f"{script}.py", "--evaluate", run_dir, "--capture-video"]
+        subprocess.run([*command, "--eval-episodes", "1"], check=True)
+    return script, score, video
+
+
+def panels(run_dir, size, seconds, fps, stride):
+    """One image per frame of the GIF: every stride-th frame of the video, the script's name and return above it."""
+    script, score, video = film(run_dir)
+    name, colour = COLOURS[script]
+    with VideoFileClip(str(video)) as clip:
+        frames = [frame for i, frame in enumerate(clip.iter_frames()) if i % stride == 0][: int(seconds * fps)]
+    for i in range(int(seconds * fps)):
+        picture = Image.fromarray(frames[min(i, len(frames) - 1)]).resize((size, size), Image.LANCZOS)
+        if i >= len(frames):
+            picture = Image.blend(picture, Image.new("RGB", picture.size, "white"), 0.6)
+        panel = Image.new("RGB", (size, size + 22), "white")
+        panel.paste(picture, (0, 22))
+        ImageDraw.Draw(panel).text((4, 3), f"{name}  {number(score)}", colour, ImageFont.load_default(14))
+        yield panel
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("gif", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+", help="folders of finished runs")
+    parser.add_argument("--size", type=int, default=180, help="of a panel, pixels")
+    parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--fps", type=float, default=20)
+    parser.add_argument("--stride", type=int, default=6, help="frames of the simulation from one to the next: its pace")
+    args = parser.parse_args()
+    strips = zip(*(panels(run, args.size, args.seconds, args.fps, args.stride) for run in args.runs))
+    images = [Image.fromarray(np.hstack([np.asarray(panel) for panel in strip])) for strip in strips]
+    palette = images[len(images) // 2].quantize(64, dither=Image.Dither.NONE)  # one for all: no flicker, fewer bytes
+    images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
+    images[0].save(args.gif, save_all=True, append_images=images[1:], duration=1000 / args.fps, loop=0)
+    print(f"{args.gif}: {len(images)} frames, {args.gif.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
