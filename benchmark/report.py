@@ -158,14 +158,15 @@ def ablation():
 
 
 def candidates():
-    """What was tried for a script's defaults, on seeds from 101 on: sampled returns, how many seeds."""
+    """What was tried for a script's defaults, on seeds from 101 on: sampled returns, in brackets of how many seeds."""
     rows = [row for row in read("results.csv") if row["variant"].startswith("candidate=")]
-    env_ids = dict.fromkeys(row["env_id"] for row in rows)
+    env_ids = sorted({row["env_id"] for row in rows})
     if not rows:
         return
-    yield "| script | setting | " + " | ".join(env_ids) + " |"
+    yield "| script | environments × steps, step size | " + " | ".join(env_ids) + " |"
     yield "|---" * (len(env_ids) + 2) + "|"
-    for script, variant in dict.fromkeys((row["script"], row["variant"]) for row in rows):
+    pairs = {(row["script"], row["variant"]) for row in rows}
+    for script, variant in sorted(pairs, key=lambda pair: (SCRIPTS.index(pair[0]), "as it is" not in pair[1], pair[1])):
         line = []
         for env_id in env_ids:
             values = [float(row["sampled"]) for row in runs(variant=variant, script=script, env_id=env_id)]
