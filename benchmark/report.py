@@ -174,16 +174,37 @@ def candidates():
         yield f"| `{script}.py` | {variant.partition('=')[2]} | " + " | ".join(line) + " |"
 
 
-PROCESSES = {"processes=1": "1", "processes=2,batch-kept": "2, batch kept", "processes=2,batch-grown": "2, batch grown"}
+PROCESSES = {("1", "one"): "1", ("2", "kept"): "2, batch kept", ("2", "grown"): "2, batch grown"}
+
+
+def scaling():
+    """PPO's steps/s with one and two processes on two cores, in turn: medians, and medians of each round's ratio."""
+    rows = read("scaling.csv")
+    yield "| processes | " + " | ".join(f"{env_id}, steps/s | ratio" for env_id in ("Hopper-v4", "Humanoid-v4")) + " |"
+    yield "|---" * 5 + "|"
+    for (count, batch), name in PROCESSES.items():
+        line = [name]
+        for env_id in ("Hopper-v4", "Humanoid-v4"):
+            rates = {
+                key: [float(row["steps_per_second"]) for row in rows if (row["env_id"], row["batch"]) == (env_id, key)]
+                for key in ("one", batch)
+            }
+            ratios = [two / one for one, two in zip(rates["one"], rates[batch])]
+            line.append(f"{statistics.median(rates[batch]):,.0f}")
+            line.append(
+                f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})" if count > "1" else "1"
+            )
+        yield "| " + " | ".join(line) + " |"
 
 
 def processes(goal=2_000):
     """What a second process buys: PPO on Hopper-v4, with the batch of one process or one twice as large."""
+    variants = {("processes=1" if b == "one" else f"processes={n},batch-{b}"): x for (n, b), x in PROCESSES.items()}
     if not runs(variant="processes=1"):
         return
     yield f"| processes | steps/s | return after 1M steps, sampled | minutes until training returns pass {goal:,} |"
     yield "|---" * 4 + "|"
-    for variant, name in PROCESSES.items():
+    for variant, name in variants.items():
         rows, minutes = runs(variant=variant), []
         steps, values = curves("episodic_return", variant=variant)
         for row, seed in zip(rows, values):
@@ -338,7 +359,7 @@ def trust_region(plt):
     return figure
 
 
-TABLES = [overview, scores, summary, candidates, ablation, processes]
+TABLES = [overview, scores, summary, candidates, ablation, scaling, processes]
 FIGURES = [learning_curves, step_sizes, divergence, trust_region]
 
 
