@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import speed
 
 HERE = Path(__file__).parent
 COLOURS = {  # Okabe and Ito's, the same in every figure
@@ -214,6 +215,33 @@ def processes(goal=2_000):
         yield f"| {name} | {rate:,.0f} | {spread([float(row['sampled']) for row in rows])} | {', '.join(minutes)} |"
 
 
+def speeds():
+    """What speed.py has measured: ours beside peers; ours as the work grows."""
+    for name in ("speed.csv", "growth.csv"):
+        if rows := read(name):
+            yield from speed.table(rows).splitlines()
+            yield from ["", *(f"- {line}" for line in speed.products(rows)), ""] if name == "speed.csv" else []
+
+
+def directions():
+    """Changes of Hopper's discounted return by TRPO's step and by 30 random ones: at its length, at its divergence."""
+    names = {"step": "TRPO's step to δ", "equal-parameters": "random, equal ‖Δθ‖", "equal-kl": "random, equal D"}
+    yield "| direction | ‖Δθ‖ | mean D | change of V | error of one (95 %) | variation of its size |"
+    yield "|---" * 6 + "|"
+    for kind, name in names.items():
+        rows = [
+            row for row in read("trust_region.csv") if row["kind"] == kind and (kind != "step" or row["size"] == "1")
+        ]
+        gains, norms, kls = ([float(row[x]) for row in rows] for x in ("gain", "norm", "kl"))
+        error = statistics.median((float(row["high"]) - float(row["low"])) / 2 for row in rows)
+        change, sizes, variation = f"{gains[0]:.1f}", [abs(x) for x in gains], "–"
+        if len(rows) > 1:
+            change = f"{statistics.mean(gains):.1f} ± {statistics.stdev(gains):.1f}"
+            variation = f"{statistics.stdev(sizes) / statistics.mean(sizes):.2f}"
+        middle = f"{statistics.median(norms):.3f} | {statistics.median(kls):.4f}"
+        yield f"| {name} | {middle} | {change} | ± {error:.1f} | {variation} |"
+
+
 def curves(column, **wanted):
     """Steps (parts,) and values (seeds, parts) of what runs have logged; NaN where a part has no value."""
     wanted, seeds = {"variant": "", **wanted}, {}
@@ -359,7 +387,7 @@ def trust_region(plt):
     return figure
 
 
-TABLES = [overview, scores, summary, candidates, ablation, scaling, processes]
+TABLES = [overview, scores, summary, candidates, ablation, scaling, processes, speeds, directions]
 FIGURES = [learning_curves, step_sizes, divergence, trust_region]
 
 

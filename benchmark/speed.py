@@ -1,7 +1,7 @@
 """Steps per second of the five scripts and of peers that pip installs, interleaved, each run in a process of its own.
 
     pip install -r benchmark/requirements.txt
-    python benchmark/speed.py                                  # both environments, five rounds: an hour on one core
+    python benchmark/speed.py                                  # both environments, five rounds: 40 minutes
     python benchmark/speed.py --scripts ddpg --env-ids Hopper-v4 --rounds 3
     python benchmark/speed.py --growth --out growth            # 1 to 64 environments; a replay of a million transitions
 
@@ -65,6 +65,7 @@ STEPS = {"reinforce": 40_000, "ddpg": 3_000}  # of a run; 60,000 where nothing i
 
 OURS = """
 import importlib, json, resource, sys, tempfile, time
+import torch._dynamo  # which the first step of an optimiser imports: a second that would weigh more than in a whole run
 sys.path.insert(0, {root!r})
 import gymnasium as gym
 script = importlib.import_module({script!r})
@@ -86,7 +87,7 @@ print(json.dumps([result["steps_per_second"], share, resource.getrusage(resource
 """
 
 THEIRS = """
-import importlib, json, time, torch
+import importlib, json, time, torch, torch._dynamo
 torch.set_num_threads(1)
 package, name = {peer!r}.split(".")
 model = getattr(importlib.import_module(package), name)("MlpPolicy", {env!r}, device="cpu", seed=1, **{theirs!r})

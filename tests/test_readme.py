@@ -3,7 +3,7 @@
 import ast
 import csv
 import difflib
-import importlib.util
+import importlib
 import re
 import statistics
 import sys
@@ -60,10 +60,8 @@ def rows():
 
 @pytest.fixture(scope="module")
 def report():
-    spec = importlib.util.spec_from_file_location("report", ROOT / "benchmark" / "report.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(ROOT / "benchmark"))
+    return importlib.import_module("report")
 
 
 def test_tables(report):
