@@ -387,8 +387,14 @@ def trust_region(plt):
     return figure
 
 
+def pace(plt):
+    """Steps per second of each script and its peer."""
+    rows = read("speed.csv")
+    return speed.chart(rows, plt) if rows else None
+
+
 TABLES = [overview, scores, summary, candidates, ablation, scaling, processes, speeds, directions]
-FIGURES = [learning_curves, step_sizes, divergence, trust_region]
+FIGURES = [learning_curves, step_sizes, divergence, trust_region, pace]
 
 
 def main():

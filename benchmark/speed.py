@@ -166,12 +166,8 @@ def products(rows):
         yield f"{env_id}, {settings}: {times}"
 
 
-def chart(rows, path):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+def chart(rows, plt):
+    """Steps per second of each script and its peer, at each side's defaults: medians, and from least to most."""
     env_ids = list(dict.fromkeys(row["env_id"] for row in rows))
     figure, axes = plt.subplots(1, len(env_ids), figsize=(5 * len(env_ids), 3.6), squeeze=False, sharey=True)
     for axis, env_id in zip(axes[0], env_ids):
@@ -188,12 +184,10 @@ def chart(rows, path):
                     error = [[middle - min(values)], [max(values) - middle]]
                     axis.barh(place + offset, middle, 0.38, xerr=error, color=colour, label=label)
                     label = None  # one entry in the legend
-        axis.set(
-            title=env_id, xlabel="environment steps per second, one core", yticks=range(len(names)), yticklabels=names
-        )
+        axis.set(title=env_id, xlabel="steps per second, one core", yticks=range(len(names)), yticklabels=names)
         axis.legend(loc="upper right")
     figure.tight_layout()
-    figure.savefig(path, dpi=150)
+    return figure
 
 
 def main():
@@ -236,7 +230,12 @@ def main():
         writer.writeheader()
         writer.writerows(rows)
     if not args.growth:
-        chart(rows, args.out.with_suffix(".png"))
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+
+        chart(rows, pyplot).savefig(args.out.with_suffix(".png"), dpi=150)
     print(table(rows), *products(rows), sep="\n")
     packages = ["torch", "numpy", "gymnasium", "mujoco"] + ["stable-baselines3", "sb3-contrib"] * (not args.growth)
     print(
