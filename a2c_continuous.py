@@ -9,6 +9,7 @@ their noise and needs no end of an episode: T steps of N environments make a bat
 Unlike the paper: GAE, no entropy bonus, bootstrapping at time limits, gradients clipped, observations normalised,
 rewards divided by the spread of returns (one set of defaults for all environments)."""
 
+import atexit
 import json
 import os
 import shlex
@@ -272,6 +273,7 @@ def train(args):
         store = next(distributed.rendezvous("env://"))[0]  # torchrun keeps it over restarts, dead addresses included
         restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "") * (os.environ.get("GROUP_WORLD_SIZE") == "1")
         distributed.init_process_group(store=distributed.PrefixStore(restart, store), rank=RANK, world_size=PROCESSES)
+        atexit.register(distributed.destroy_process_group)  # or its threads abort the process at its end, now and then
     envs = gym.vector.SyncVectorEnv([lambda: make_env(args.env_id)] * n, autoreset_mode="SameStep")
     sizes = envs.single_observation_space.shape[0], envs.single_action_space.low, envs.single_action_space.high
     try:

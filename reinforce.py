@@ -10,6 +10,7 @@ A batch is B steps, whole episodes of one environment, up to the first that ends
 a critic a return ends at a time limit too. The baseline is the mean of G over the batch. Beyond the paper: G is divided
 by its standard deviation, observations are normalised, and the step size, Adam's, falls linearly to 0."""
 
+import atexit
 import json
 import os
 import shlex
@@ -262,6 +263,7 @@ def train(args):
         store = next(distributed.rendezvous("env://"))[0]  # torchrun keeps it over restarts, dead addresses included
         restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "") * (os.environ.get("GROUP_WORLD_SIZE") == "1")
         distributed.init_process_group(store=distributed.PrefixStore(restart, store), rank=RANK, world_size=PROCESSES)
+        atexit.register(distributed.destroy_process_group)  # or its threads abort the process at its end, now and then
     envs, B = gym.vector.SyncVectorEnv([lambda: make_env(args.env_id)], autoreset_mode="SameStep"), 0
     sizes = envs.single_observation_space.shape[0], envs.single_action_space.low, envs.single_action_space.high
     try:

@@ -10,6 +10,7 @@ ppo_continuous.py clips r over epochs. D ≤ δ holds under the rollout's observ
 moves the policy too, at first by more than δ. Beyond the paper: small batches, GAE and a critic (whose step size falls
 to 0), damping of H, bootstrapping at time limits, observations normalised, rewards scaled (one set of defaults)."""
 
+import atexit
 import json
 import os
 import shlex
@@ -334,6 +335,7 @@ def train(args):
         store = next(distributed.rendezvous("env://"))[0]  # torchrun keeps it over restarts, dead addresses included
         restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "") * (os.environ.get("GROUP_WORLD_SIZE") == "1")
         distributed.init_process_group(store=distributed.PrefixStore(restart, store), rank=RANK, world_size=PROCESSES)
+        atexit.register(distributed.destroy_process_group)  # or its threads abort the process at its end, now and then
     envs = gym.vector.SyncVectorEnv([lambda: make_env(args.env_id)] * n, autoreset_mode="SameStep")
     sizes = envs.single_observation_space.shape[0], envs.single_action_space.low, envs.single_action_space.high
     try:

@@ -132,6 +132,20 @@ def test_a_killed_worker_changes_nothing(script, kills, tmp_path):
     assert step == other_step and all(torch.equal(got[name], expected[name]) for name in expected)
 
 
+def test_no_process_group_outlives_its_process(tmp_path):
+    """Its threads would abort a process that ends with them, and torchrun would take that for a death."""
+    (tmp_path / "own.py").write_text(
+        "import atexit\nfrom torch import distributed\n"
+        "atexit.register(lambda: print('left:', distributed.is_initialized()))\n"  # runs after what is registered later
+        "from a2c_continuous import Args, train\n"
+        "train(Args('Pendulum-v1', total_timesteps=64, num_envs=1, num_steps=32, eval_episodes=1, run_dir='run'))"
+    )
+    command = [*TORCHRUN, "--standalone", "--nproc-per-node", "2", "own.py"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.count("left: False") == 2, done.stdout + done.stderr
+
+
 def test_a_run_keeps_its_number_of_processes(tmp_path):
     finish(torchrun("a2c_continuous", tmp_path / "run", *FEW, "--env-id", "envs:LQR-v0"))
     before = (tmp_path / "run" / "checkpoint.pt").read_bytes()
