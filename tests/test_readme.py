@@ -92,6 +92,11 @@ def test_scores_by_hand(report):
                     assert over.split(" | ")[SCRIPTS.index(script) + 1].strip("*| ") == text
 
 
+def test_pictures():
+    pictures = re.findall(r"!\[[^]]+\]\((.*?)\)", README)
+    assert len(pictures) >= 5 and all((ROOT / path).stat().st_size > 10_000 for path in pictures)
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_minutes(script):
     runs = [row for row in rows() if (row["script"], row["env_id"], row["variant"]) == (script, "Hopper-v4", "")]
