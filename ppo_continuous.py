@@ -1,6 +1,6 @@
 """Proximal policy optimisation (PPO) with the clipped surrogate objective, for continuous actions, in one file.
 
-    python ppo_continuous.py --env-id Hopper-v4    # 3 minutes on one core; sampled actions then return about 2,600
+    python ppo_continuous.py --env-id Hopper-v4    # 3 minutes on one core; sampled actions then return about 2,800
 
 Schulman et al. 2017, arXiv:1707.06347v2: where a2c_continuous.py takes one step, epochs of minibatch gradient ascent on
     E[min(r A, clip(r, 1 - ε, 1 + ε) A)] - c E[(V(s) - R)²],  r = π_θ(a|s) / π_old(a|s)    (Eqs. 7 and 9, no entropy)

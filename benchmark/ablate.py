@@ -6,9 +6,9 @@ python benchmark/collect.py --variants runs/ablations/*/*          # into result
 """
 
 import argparse
+import dataclasses
 import shlex
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +76,7 @@ def advantages_recomputed():
             return old[0]
 
         policy.log_prob = kept
-        epoch = replace(args, update_epochs=1)
+        epoch = dataclasses.replace(args, update_epochs=1)
         losses = [update(policy, critic, optimizer, batch, rng, epoch) for _ in range(args.update_epochs)]
         del policy.log_prob
         return {name: np.concatenate([epoch[name] for epoch in losses]) for name in losses[0]}
@@ -119,9 +119,9 @@ def main():
     parser.add_argument("--run-dir", default="")
     args = parser.parse_args()
     if args.variant:
-        change, changes = VARIANTS[args.variant]
-        if change:
-            change()
+        replace, changes = VARIANTS[args.variant]
+        if replace:
+            replace()
         try:
             script.train(script.Args(args.env_id, args.seed, args.total_timesteps, args.run_dir, **changes))
         except script.UsageError as error:

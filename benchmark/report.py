@@ -196,7 +196,7 @@ def scaling():
     rows = read("scaling.csv")
     yield "| processes | " + " | ".join(f"{env_id}, steps/s | ratio" for env_id in ("Hopper-v4", "Humanoid-v4")) + " |"
     yield "|---" * 5 + "|"
-    for (count, batch), name in PROCESSES.items():
+    for (_, batch), name in PROCESSES.items():
         line = [name]
         for env_id in ("Hopper-v4", "Humanoid-v4"):
             rates = {
@@ -206,7 +206,7 @@ def scaling():
             ratios = [two / one for one, two in zip(rates["one"], rates[batch])]
             line.append(f"{statistics.median(rates[batch]):,.0f}")
             line.append(
-                f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})" if count > "1" else "1"
+                f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})" if batch != "one" else "1"
             )
         yield "| " + " | ".join(line) + " |"
 

@@ -1,7 +1,7 @@
 """Steps per second of the five scripts and of peers that pip installs, interleaved, each run in a process of its own.
 
     pip install -r benchmark/requirements.txt
-    python benchmark/speed.py                                  # both environments, five rounds: 40 minutes
+    python benchmark/speed.py                                  # both environments, five rounds: 80 minutes
     python benchmark/speed.py --scripts ddpg --env-ids Hopper-v4 --rounds 3
     python benchmark/speed.py --growth --out growth            # 1 to 64 environments; a replay of a million transitions
 

@@ -67,7 +67,9 @@ def report():
 def test_tables(report):
     """Each is what the committed data say."""
     for table in report.TABLES:
-        assert "\n".join(table()) in README, table.__name__
+        lines = list(table())
+        assert lines or table is report.ablation, table.__name__  # which has not been run yet
+        assert "\n".join(lines) in README, table.__name__
 
 
 def test_scores_by_hand(report):
