@@ -20,20 +20,21 @@ ROOT = Path(__file__).parents[1]
 
 
 def film(run_dir):
-    """Script, its first return without noise, and its video; plays the run where it has not been filmed."""
-    script = json.loads((run_dir / "args.json").read_text())["script"]
+    """Script, environment, first return without noise, and video; plays the run where it has not been filmed."""
+    script, env_id = (json.loads((run_dir / "args.json").read_text())[name] for name in ("script", "env_id"))
     score = json.loads((run_dir / "result.json").read_text())["deterministic"]["returns"][0]
     video = run_dir / "videos" / "rl-video-episode-0.mp4"
     if not video.exists():
         command = [sys.executable, ROOT / f"{script}.py", "--evaluate", run_dir, "--capture-video"]
         subprocess.run([*command, "--eval-episodes", "1"], check=True)
-    return script, score, video
+    return script, env_id, score, video
 
 
 def panels(run_dir, size, seconds, fps, stride):
-    """One image per frame of the GIF: every stride-th frame of the video, the script's name and return above it."""
-    script, score, video = film(run_dir)
+    """One image per frame of the GIF: every stride-th frame of the video, under the script's name, task and return."""
+    script, env_id, score, video = film(run_dir)
     name, colour = COLOURS[script]
+    text = f"{name}  {env_id.split('-')[0]}  {number(score)}"
     with VideoFileClip(str(video)) as clip:
         frames = [frame for i, frame in enumerate(clip.iter_frames()) if i % stride == 0][: int(seconds * fps)]
     for i in range(int(seconds * fps)):
@@ -42,7 +43,7 @@ def panels(run_dir, size, seconds, fps, stride):
             picture = Image.blend(picture, Image.new("RGB", picture.size, "white"), 0.6)
         panel = Image.new("RGB", (size, size + 22), "white")
         panel.paste(picture, (0, 22))
-        ImageDraw.Draw(panel).text((4, 3), f"{name}  {number(score)}", colour, ImageFont.load_default(14))
+        ImageDraw.Draw(panel).text((4, 4), text, colour, ImageFont.load_default(12))
         yield panel
 
 
