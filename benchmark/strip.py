@@ -58,7 +58,7 @@ def main():
     args = parser.parse_args()
     strips = zip(*(panels(run, args.size, args.seconds, args.fps, args.stride) for run in args.runs))
     images = [Image.fromarray(np.hstack([np.asarray(panel) for panel in strip])) for strip in strips]
-    palette = images[len(images) // 2].quantize(64, dither=Image.Dither.NONE)  # one for all: no flicker, fewer bytes
+    palette = images[len(images) // 2].quantize(128, dither=Image.Dither.NONE)  # one for all: no flicker, fewer bytes
     images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     images[0].save(args.gif, save_all=True, append_images=images[1:], duration=1000 / args.fps, loop=0)
     print(f"{args.gif}: {len(images)} frames, {args.gif.stat().st_size / 1e6:.1f} MB")
