@@ -364,7 +364,10 @@ def step_sizes(plt):
         for x, y in points:
             right.plot([x] * len(y), y, "o", color=colour, ms=4, alpha=0.6)
     right.set(xscale="log", xlabel="knob / its default", ylabel="final return, sampled actions", title="Hopper-v4")
-    right.legend(frameon=False, title="mean of 3 seeds, each a dot")
+    right.set_ylim(top=1.3 * right.get_ylim()[1])  # room for the legend
+    right.legend(
+        frameon=False, title="mean over seeds, each a dot", loc="upper center", ncols=3, handlelength=1, fontsize=8
+    )
     return figure
 
 
