@@ -6,9 +6,9 @@ Schulman et al. 2015, arXiv:1502.05477v5. The course's aim, and what stands for 
     argmax V_π(s0) - V_old(s0)  subject to  max_s D(π_old(·|s) ‖ π(·|s)) ≤ δ
     argmax L = E[r A], r = π_θ(a|s) / π_old(a|s),  subject to  E_s[D(π_old(·|s) ‖ π_θ(·|s))] ≤ δ
 For L linear and D quadratic in the step, H its Hessian: √(2δ / xᵀHx) x with x = H⁻¹∇L (Appendix C), one step where
-ppo_continuous.py clips r over epochs. A mean leaves rare states free: here none of the batch may move by D > 10 δ.
-The rollout's observation statistics hold; their update then moves the policy too, at first by more than δ. Beyond the
-paper: small batches, GAE and a critic, damping of H, bootstrapping at time limits, observations and rewards scaled."""
+ppo_continuous.py clips r over epochs. A mean leaves rare states free, so none of the batch may move by D > 10 δ. This
+holds under the rollout's observation statistics; their update moves the policy too, at first by more than δ. Beyond the
+paper: 10 δ, small batches, GAE, a critic, damped H, bootstrapping at time limits, observations and rewards scaled."""
 
 import atexit
 import json
@@ -56,7 +56,7 @@ class Args:
     learning_rate: float = 1e-3  # of the critic's Adam, falls linearly to 0
     update_epochs: int = 10  # of the critic, passes over each batch
     minibatch_size: int = 128  # of the critic, transitions per gradient step
-    max_kl: float = 0.01  # δ, bound on the mean over states of D(π_old ‖ π), nats
+    max_kl: float = 0.01  # δ, bound on the mean over states of D(π_old ‖ π), nats; on each state's 10 δ
     cg_iterations: int = 10  # conjugate gradient steps towards H⁻¹g, at most
     cg_damping: float = 0.1  # added to the diagonal of H
 
@@ -214,7 +214,7 @@ def trust_region_step(policy, obs, actions, advantages, args):
     def measure():
         kl = kl_divergence(old.mean(obs).detach(), old.log_std.detach(), policy.mean(obs), policy.log_std)
         L = surrogate(policy.log_prob(obs, actions), old.log_prob(obs, actions).detach(), advantages)
-        return average(L, kl.mean(), (kl > 10 * args.max_kl).float().mean())
+        return average(L, kl.mean(), (kl > 10 * args.max_kl).float().mean())  # the last: share of states too far away
 
     L_old, kl, _ = measure()
     (g,) = average(flatten(torch.autograd.grad(L_old, parameters)))
