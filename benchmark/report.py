@@ -155,7 +155,7 @@ def summary():
 
 
 def ablation():
-    """PPO without one of its parts: sampled returns over seeds, and the default's above them."""
+    """PPO without one of its parts: sampled returns, in brackets of how many seeds, and the default's above them."""
     names = dict.fromkeys(row["variant"] for row in read("results.csv") if row["script"] == "ppo_continuous")
     names = [name for name in names if name and "=" not in name]
     env_ids = dict.fromkeys(row["env_id"] for row in read("results.csv") if row["variant"] in names)
@@ -167,7 +167,8 @@ def ablation():
         cells = []
         for env_id in env_ids:
             rows = runs(variant=name, script="ppo_continuous", env_id=env_id)
-            cells.append(spread([float(row["sampled"]) for row in rows if int(row["seed"]) <= 3]))
+            values = [float(row["sampled"]) for row in rows if int(row["seed"]) <= 3]
+            cells.append(f"{spread(values)} ({len(values)})" if values else "–")
         yield "| " + " | ".join([name.replace("-", " ") or "as it is", *cells]) + " |"
 
 
