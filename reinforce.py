@@ -1,6 +1,6 @@
 """REINFORCE: the policy gradient from whole episodes, for continuous actions, in one file.
 
-    python reinforce.py --env-id Hopper-v4    # sampled actions then return about 900
+    python reinforce.py --env-id Hopper-v4    # sampled actions then return about 800
 
 Williams 1992, Machine Learning 8, with returns to go G_n = Σ_k γ^k r_{n+k}, n the step within the episode:
     θ ← θ + α γ^n G_n ∇log π_θ(a_n|s_n)    climbs the discounted return of the start state.

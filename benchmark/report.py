@@ -158,7 +158,7 @@ def ablation():
     """PPO without one of its parts: sampled returns, in brackets of how many seeds, and the default's above them."""
     names = dict.fromkeys(row["variant"] for row in read("results.csv") if row["script"] == "ppo_continuous")
     names = [name for name in names if name and "=" not in name]
-    env_ids = dict.fromkeys(row["env_id"] for row in read("results.csv") if row["variant"] in names)
+    env_ids = sorted({row["env_id"] for row in read("results.csv") if row["variant"] in names})
     if not names:
         return
     yield "| PPO | " + " | ".join(env_ids) + " |"
