@@ -61,6 +61,11 @@ def constant_step_size():
     script.update = constant
 
 
+def without_whitening_at_a_constant_step_size():
+    without_whitening()
+    constant_step_size()
+
+
 def advantages_recomputed():
     """Values, advantages and λ-returns anew before each epoch; the ratio's denominator stays that of the rollout."""
     update = script.update
@@ -103,6 +108,7 @@ VARIANTS = {  # name: what is replaced, arguments that differ from the defaults
     "advantages-recomputed": (advantages_recomputed, {}),
     "initial-weights-of-PyTorch": (initial_weights_of_pytorch, {}),
     "no-bound-on-gradients": (None, {"max_grad_norm": 1e9}),
+    "no-whitening-nor-bound-nor-falling-step": (without_whitening_at_a_constant_step_size, {"max_grad_norm": 1e9}),
     "no-clip-of-the-ratio": (None, {"clip_coef": 1e9}),
     "one-environment": (None, {"num_envs": 1, "num_steps": 2048}),
     "one-epoch": (None, {"update_epochs": 1}),

@@ -258,6 +258,22 @@ def growth():
         yield "|".join(line.split("|")[:7]) + "|"
 
 
+def devices():
+    """What speed.py --devices has measured: ours on the CPU and on the GPU of one machine, and the rounds' ratios."""
+    rows = read("devices.csv")
+    yield "| Hopper-v4 | CPU, steps/s | GPU, steps/s | GPU / CPU |"
+    yield "|---" * 4 + "|"
+    for script, batch in dict.fromkeys((row["script"], row["settings"].partition(", ")[2]) for row in rows):
+        rounds = {}
+        for row in rows:
+            device, _, size = row["settings"].partition(", ")
+            if (row["script"], size) == (script, batch):
+                rounds.setdefault(row["round"], {})[device] = float(row["ours"])
+        cells = [", ".join(f"{x[device]:,.0f}" for x in rounds.values() if device in x) for device in ("cpu", "cuda")]
+        ratios = ", ".join(f"{x['cuda'] / x['cpu']:.2f}" for x in rounds.values() if len(x) == 2)
+        yield f"| {', '.join([f'`{script}.py`'] + [batch] * bool(batch))} | {cells[0]} | {cells[1]} | {ratios} |"
+
+
 def directions():
     """Changes of Hopper's discounted return by TRPO's step and by 30 random ones: at its length, at its divergence."""
     names = {"step": "TRPO's step to δ", "equal-parameters": "random, equal ‖Δθ‖", "equal-kl": "random, equal D"}
@@ -444,6 +460,7 @@ TABLES = [
     speeds,
     updates,
     growth,
+    devices,
     directions,
 ]
 FIGURES = [learning_curves, step_sizes, divergence, trust_region, pace]

@@ -4,6 +4,7 @@
     python benchmark/speed.py                                  # both environments, five rounds: 80 minutes
     python benchmark/speed.py --scripts ddpg --env-ids Hopper-v4 --rounds 3
     python benchmark/speed.py --growth --out growth            # 1 to 64 environments; a replay of a million transitions
+    python benchmark/speed.py --devices --out devices          # ours on the GPU and on the CPU of one machine
 
 Whole runs, start-up left out, one thread each, at each side's defaults and at the peer's settings on both sides. Share:
 of our wall time, what passes inside `envs.step`, the simulator and Gymnasium's wrappers: nobody's script can be faster
@@ -61,6 +62,14 @@ GROWTH = [
 ]
 GROWTH += [("ddpg", f"N = {n}", {"num_envs": n, "learning_starts": 100}, None, {}) for n in (1, 4, 16, 64)]
 GROWTH += [("ddpg", "1M random steps first", {"learning_starts": 1_000_000}, None, {})]
+DEVICES = [
+    (script, device, {"device": device}, None, {}) for script in ("reinforce", *BATCHES) for device in ("cpu", "cuda")
+]
+DEVICES += [
+    ("ddpg", f"{device}, batch {batch}", {"device": device, "learning_starts": 100, "batch_size": batch}, None, {})
+    for batch in (128, 256)
+    for device in ("cpu", "cuda")
+]
 STEPS = {"reinforce": 40_000, "ddpg": 3_000}  # of a run; 60,000 where nothing is said
 
 OURS = """
@@ -80,7 +89,8 @@ def stop(*args):
     return evaluate(*args)
 gym.vector.SyncVectorEnv.step, script.evaluate = timed, stop
 with tempfile.TemporaryDirectory() as folder:
-    args = script.Args({env!r}, total_timesteps={steps}, run_dir=folder, eval_episodes=1, **{ours!r})
+    options = dict(device="cpu", total_timesteps={steps}, run_dir=folder, eval_episodes=1) | {ours!r}
+    args = script.Args({env!r}, **options)
     result = json.loads((script.train(args) / "result.json").read_text())
 share, unit = inside[0] * result["steps_per_second"] / result["steps"], 2**20 if sys.platform == "darwin" else 2**10
 print(json.dumps([result["steps_per_second"], share, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit]))
@@ -194,14 +204,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env-ids", nargs="+", default=["Hopper-v4", "HalfCheetah-v4"])
     parser.add_argument("--scripts", nargs="+", default=list(dict.fromkeys(case[0] for case in CASES)))
-    parser.add_argument("--growth", action="store_true", help="ours alone, as the work grows")
+    alone = parser.add_mutually_exclusive_group()
+    alone.add_argument("--growth", action="store_true", help="ours alone, as the work grows")
+    alone.add_argument("--devices", action="store_true", help="ours alone, on the CPU and on the GPU")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(""), help="of the CSV and the PNG")
     args = parser.parse_args()
-    rows = []
+    cases, rows = GROWTH if args.growth else DEVICES if args.devices else CASES, []
     for env in args.env_ids:
         for number in range(args.rounds):
-            for script, settings, ours, peer, theirs in GROWTH if args.growth else CASES:
+            for script, settings, ours, peer, theirs in cases:
                 if script not in args.scripts:
                     continue
                 steps = STEPS.get(script, 60_000) + ours.get("learning_starts", 0)
@@ -221,7 +233,7 @@ def main():
                 row = dict(zip(FIELDS, (*cells, "")))
                 if peer:
                     row["theirs"] = round(measure(THEIRS, **values)[0], 1)
-                if script == "ddpg" and not args.growth:
+                if script == "ddpg" and cases is CASES:
                     row["products"] = round(measure(PRODUCTS, env=env, batch=ours.get("batch_size", 128))[0], 6)
                 rows.append(row)
                 print(*row.values(), sep=",", flush=True)
@@ -229,7 +241,7 @@ def main():
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    if not args.growth:
+    if cases is CASES:
         import matplotlib
 
         matplotlib.use("Agg")
@@ -237,7 +249,7 @@ def main():
 
         chart(rows, pyplot).savefig(args.out.with_suffix(".png"), dpi=150)
     print(table(rows), *products(rows), sep="\n")
-    packages = ["torch", "numpy", "gymnasium", "mujoco"] + ["stable-baselines3", "sb3-contrib"] * (not args.growth)
+    packages = ["torch", "numpy", "gymnasium", "mujoco"] + ["stable-baselines3", "sb3-contrib"] * (cases is CASES)
     print(
         platform.processor() or platform.machine(), platform.python_version(), *(f"{x} {version(x)}" for x in packages)
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, load
+from conftest import ROOT, SCRIPTS, load
 from moviepy import ImageSequenceClip
 from PIL import Image
 
@@ -170,6 +170,8 @@ def test_ablations_change_what_they_say(tool):
     module = after("no-whitening-of-advantages")
     assert module.merge_statistics(zeros, A)[1::2].flatten().tolist() == [0, 1]
     assert torch.equal(module.merge_statistics(fresh, x), plain.merge_statistics(fresh, x))
+    module = after("no-whitening-nor-bound-nor-falling-step")
+    assert module.merge_statistics(zeros, A)[1::2].flatten().tolist() == [0, 1] and module.update.__name__ == "constant"
     assert torch.equal(after("no-observation-normalisation").normalize(A, fresh), A)
     limit, never, r = torch.tensor([[True]]), torch.tensor([[False]]), torch.tensor([[1.0]])
     arguments = (r, 0 * r, 10 * r, never, limit, 0.9, 0.95)
@@ -209,7 +211,7 @@ def test_an_ablation_trains(tmp_path):
     printed("ablate.py", "constant-step-size", *options, cwd=tmp_path)
     assert json.loads((tmp_path / "run" / "result.json").read_text())["steps"] == 2048
     lines = printed("ablate.py", cwd=tmp_path)
-    assert len(lines) == len(set(lines)) == 99 and all("--run-dir runs/ablations/" in line for line in lines)
+    assert len(lines) == len(set(lines)) == 108 and all("--run-dir runs/ablations/" in line for line in lines)
 
 
 def test_samples_of_the_trust_region(tool, tmp_path, monkeypatch):
@@ -238,6 +240,9 @@ def test_speeds_are_measured(tool, tmp_path, monkeypatch, capsys):
     for script, batch in speed.BATCHES.items():  # the growth table keeps the default batch
         args = load(script).Args()
         assert args.num_envs * args.num_steps == batch
+    assert {(case[0], case[2]["device"]) for case in speed.DEVICES} == {
+        (s, d) for s in SCRIPTS for d in ("cpu", "cuda")
+    }
     cases = [case for case in speed.GROWTH if case[:2] in [("ppo_continuous", "N = 16"), ("ddpg", "N = 4")]]
     monkeypatch.setattr(speed, "GROWTH", cases)
     monkeypatch.setattr(speed, "STEPS", {"ppo_continuous": 4096, "ddpg": 300})

@@ -20,7 +20,7 @@ FEW = ["--num-envs", 1, "--num-steps", 64, "--total-timesteps", 384, "--eval-epi
 
 
 def torchrun(script, run_dir, *options, launcher=("--standalone", "--nproc-per-node", 2)):
-    command = [*TORCHRUN, *launcher, ROOT / f"{script}.py", "--run-dir", run_dir, *options]
+    command = [*TORCHRUN, *launcher, ROOT / f"{script}.py", "--run-dir", run_dir, "--device", "cpu", *options]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(list(map(str, command)), **pipes)
 
@@ -44,7 +44,7 @@ def minibatch(script, size):
 @pytest.mark.parametrize("script", [name for name in STOCHASTIC if name != "reinforce"])
 def test_two_processes_of_one_environment_are_one_process_of_two(script, tmp_path):
     many = torchrun(script, tmp_path / "many", *FEW, *minibatch(script, 64))
-    one = run(script, "--run-dir", tmp_path / "one", *FEW, "--num-envs", 2, *minibatch(script, 128))
+    one = run(script, "--run-dir", tmp_path / "one", "--device", "cpu", *FEW, "--num-envs", 2, *minibatch(script, 128))
     assert one.returncode == 0, one.stderr
     finish(many)
     (step, expected), (other_step, got) = (weights(script, tmp_path / x) for x in ("one", "many"))
@@ -138,7 +138,9 @@ def test_no_process_group_outlives_its_process(tmp_path):
         "import atexit\nfrom torch import distributed\n"
         "atexit.register(lambda: print('left:', distributed.is_initialized()))\n"  # runs after what is registered later
         "from a2c_continuous import Args, train\n"
-        "train(Args('Pendulum-v1', total_timesteps=64, num_envs=1, num_steps=32, eval_episodes=1, run_dir='run'))"
+        "args = Args('Pendulum-v1', total_timesteps=64, num_envs=1, num_steps=32, eval_episodes=1, run_dir='run')\n"
+        "args.device = 'cpu'  # one GPU is not enough for two processes\n"
+        "train(args)"
     )
     command = [*TORCHRUN, "--standalone", "--nproc-per-node", "2", "own.py"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -23,9 +23,10 @@ def seen(request, tmp_path, monkeypatch):
 
         def update(policy, critic, optimizer, batch, *rest):
             state = {
-                name: x.clone() for name, x in (policy.state_dict() | dict(critic.named_buffers(prefix="V"))).items()
+                name: x.cpu().clone()
+                for name, x in (policy.state_dict() | dict(critic.named_buffers(prefix="V"))).items()
             }
-            updates.append(({name: x.clone() for name, x in batch.items()}, state))
+            updates.append(({name: x.cpu().clone() for name, x in batch.items()}, state))
             assert critic(batch["obs"].flatten(0, 1)).shape == (batch["rewards"].numel(),)  # (B,), never (B, 1)
             return real(policy, critic, optimizer, batch, *rest)
 
@@ -160,8 +161,8 @@ def episodes(tmp_path, monkeypatch):
         updates, real = [], module.update
 
         def update(policy, optimizer, batch, args):
-            state = {name: x.clone() for name, x in policy.state_dict().items()}
-            updates.append(({name: x.clone() for name, x in batch.items()}, state))
+            state = {name: x.cpu().clone() for name, x in policy.state_dict().items()}
+            updates.append(({name: x.cpu().clone() for name, x in batch.items()}, state))
             return real(policy, optimizer, batch, args)
 
         monkeypatch.setattr(module, "update", update)
@@ -225,8 +226,8 @@ def test_what_an_update_did_is_logged(name, tmp_path, monkeypatch):
         obs, actions = module.normalize(batch["obs"], policy.statistics), batch["actions"]
         old = normal(policy, obs)
         losses = real(policy, critic, optimizer, batch, *rest)
-        kl = torch.distributions.kl_divergence(old, normal(policy, obs)).double().sum(-1)
-        ratio = (normal(policy, obs).log_prob(actions) - old.log_prob(actions)).double().sum(-1).exp()
+        kl = torch.distributions.kl_divergence(old, normal(policy, obs)).double().sum(-1).cpu()
+        ratio = (normal(policy, obs).log_prob(actions) - old.log_prob(actions)).double().sum(-1).exp().cpu()
         quantiles = torch.quantile(ratio, torch.tensor([0.01, 0.99], dtype=torch.float64))
         expected.append([kl.mean(), kl.max(), *quantiles])
         return losses
