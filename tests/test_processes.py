@@ -15,7 +15,7 @@ import pytest
 import torch
 from conftest import ROOT, STOCHASTIC, load, run
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--local-addr", "localhost"]  # its name may not resolve
 FEW = ["--num-envs", 1, "--num-steps", 64, "--total-timesteps", 384, "--eval-episodes", 1]  # three iterations
 
 
