@@ -1,6 +1,6 @@
 """Trust region policy optimisation (TRPO), for continuous actions, in one file.
 
-    python trpo_continuous.py --env-id Walker2d-v4    # sampled actions then return about 3,700
+    python trpo_continuous.py --env-id Walker2d-v4    # sampled actions then return about 3,500
 
 Schulman et al. 2015, arXiv:1502.05477v5. The course's aim, and what stands for it on a batch, B = T·N steps of π_old:
     argmax V_π(s0) - V_old(s0)  subject to  max_s D(π_old(·|s) ‖ π(·|s)) ≤ δ
