@@ -150,7 +150,7 @@ def summary():
         strata = [x for x in (normalised(script, f"{robot}-v4") for robot in ROBOTS) if len(x) > 1]
         if len(strata) >= 3:
             low, high = interval(strata, iqm)
-            size = f"{len(strata)} × {min(map(len, strata))}"
+            size = f"{len(strata)} × {span({*map(len, strata)})}"
             yield f"| `{script}.py` | {size} | {iqm(np.concatenate(strata)):.2f} | {low:.2f} to {high:.2f} |"
 
 
