@@ -158,7 +158,7 @@ def ablation():
     """PPO without one of its parts: sampled returns, in brackets of how many seeds, and the default's above them."""
     names = dict.fromkeys(row["variant"] for row in read("results.csv") if row["script"] == "ppo_continuous")
     names = [name for name in names if name and "=" not in name]
-    env_ids = sorted({row["env_id"] for row in read("results.csv") if row["variant"] in names})
+    env_ids = ["HalfCheetah-v4", "Hopper-v4", "Walker2d-v4"]
     if not names:
         return
     yield "| PPO | " + " | ".join(env_ids) + " |"
@@ -189,17 +189,29 @@ def candidates():
         yield f"| `{script}.py` | {variant.partition('=')[2]} | " + " | ".join(line) + " |"
 
 
+def side_by_side(script, variants, column, statistic):
+    """Of each variant on each task, sampled returns of seeds 1 to 3 and a statistic of their curves."""
+    for env_id in (f"{robot}-v4" for robot in ROBOTS):
+        line = []
+        for variant in variants:
+            wanted = dict(variant=variant, script=script, env_id=env_id)
+            line.append(spread([float(row["sampled"]) for row in runs(**wanted) if int(row["seed"]) <= 3]))
+            line.append(f"{statistic(curves(column, **wanted)[1][:3]):.2f}" if runs(**wanted) else "–")
+        yield f"| {env_id} | " + " | ".join(line) + " |"
+
+
 def bounds():
     """TRPO with D bounded in the mean alone, and at each state too: sampled returns, and each update's largest D."""
     yield "| on | bound on the mean: return | largest D, nats | also at each state: return | largest D, nats |"
     yield "|---" * 5 + "|"
-    for env_id in (f"{robot}-v4" for robot in ROBOTS):
-        line = []
-        for variant in ("bound=mean", ""):
-            wanted = dict(variant=variant, script="trpo_continuous", env_id=env_id)
-            line.append(spread([float(row["sampled"]) for row in runs(**wanted) if int(row["seed"]) <= 3]))
-            line.append(f"{np.nanmean(curves('kl_max', **wanted)[1][:3]):.2f}" if runs(**wanted) else "–")
-        yield f"| {env_id} | " + " | ".join(line) + " |"
+    yield from side_by_side("trpo_continuous", ["bound=mean", ""], "kl_max", np.nanmean)
+
+
+def whitening():
+    """PPO's advantages whitened, and as they are: sampled returns, and the largest mean D in a fiftieth of a run."""
+    yield "| on | advantages whitened: return | farthest updates, nats | as they are: return | farthest updates, nats |"
+    yield "|---" * 5 + "|"
+    yield from side_by_side("ppo_continuous", ["", "no-whitening-of-advantages"], "kl", np.nanmax)
 
 
 PROCESSES = {("1", "one"): "1", ("2", "kept"): "2, batch kept", ("2", "grown"): "2, batch grown"}
@@ -455,6 +467,7 @@ TABLES = [
     candidates,
     bounds,
     ablation,
+    whitening,
     scaling,
     processes,
     speeds,
