@@ -1,6 +1,6 @@
 """Advantage actor-critic (A2C), synchronous, for continuous actions, in one file.
 
-    python a2c_continuous.py --env-id HalfCheetah-v4    # sampled actions then return 1,300 to 4,400, about 3,000
+    python a2c_continuous.py --env-id HalfCheetah-v4    # sampled actions then return 1,200 to 4,500, about 2,400
 
 Mnih et al. 2016, arXiv:1602.01783v2, N environments in turn in place of asynchronous workers. One step per batch:
     θ ← θ + α (E[A ∇log π_θ(a|s)] - c ∇E[(V(s) - R)²])
