@@ -269,11 +269,6 @@ def train(args):
     torch.manual_seed(args.seed)
     T, n, N = args.num_steps, args.num_envs, args.num_envs * PROCESSES  # n of the N environments are this process's
     B, own = T * N, np.arange(RANK * n, RANK * n + n)
-    if PROCESSES > 1 and not distributed.is_initialized():
-        store = next(distributed.rendezvous("env://"))[0]  # torchrun keeps it over restarts, dead addresses included
-        restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "") * (os.environ.get("GROUP_WORLD_SIZE") == "1")
-        distributed.init_process_group(store=distributed.PrefixStore(restart, store), rank=RANK, world_size=PROCESSES)
-        atexit.register(distributed.destroy_process_group)  # or its threads abort the process at its end, now and then
     envs = gym.vector.SyncVectorEnv([lambda: make_env(args.env_id)] * n, autoreset_mode="SameStep")
     sizes = envs.single_observation_space.shape[0], envs.single_action_space.low, envs.single_action_space.high
     try:
@@ -284,6 +279,11 @@ def train(args):
         critic.statistics = nn.Buffer(torch.tensor([[0.0], [0], [1], [1]], device=device))  # of returns: σ is V's unit
         optimizer = torch.optim.RMSprop([*policy.parameters(), *critic.parameters()], eps=1e-5)
         modules = {"policy": policy, "critic": critic, "optimizer": optimizer}
+        if PROCESSES > 1 and not distributed.is_initialized():  # after torch.optim's imports, which keep a group alive
+            store = next(distributed.rendezvous("env://"))[0]  # torchrun's over restarts, dead addresses included
+            count = os.environ.get("TORCHELASTIC_RESTART_COUNT", "") * (os.environ.get("GROUP_WORLD_SIZE") == "1")
+            distributed.init_process_group(store=distributed.PrefixStore(count, store), rank=RANK, world_size=PROCESSES)
+            atexit.register(distributed.destroy_process_group)  # or its threads may abort the process at its end
         step, recent = open_run(args, modules)
         if average(torch.tensor(step, dtype=torch.float64))[0] != step:
             raise UsageError(f"{args.run_dir} is not the same folder for all processes: take one that they share")

@@ -259,11 +259,6 @@ def train(args):
     """Trains or goes on, evaluates, returns the run's folder; UsageError for bad input, FloatingPointError for NaN."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))  # networks this small lose time on more
     torch.manual_seed(args.seed)
-    if PROCESSES > 1 and not distributed.is_initialized():
-        store = next(distributed.rendezvous("env://"))[0]  # torchrun keeps it over restarts, dead addresses included
-        restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "") * (os.environ.get("GROUP_WORLD_SIZE") == "1")
-        distributed.init_process_group(store=distributed.PrefixStore(restart, store), rank=RANK, world_size=PROCESSES)
-        atexit.register(distributed.destroy_process_group)  # or its threads abort the process at its end, now and then
     envs, B = gym.vector.SyncVectorEnv([lambda: make_env(args.env_id)], autoreset_mode="SameStep"), 0
     sizes = envs.single_observation_space.shape[0], envs.single_action_space.low, envs.single_action_space.high
     try:
@@ -272,6 +267,11 @@ def train(args):
         actor, policy = Policy(*sizes).requires_grad_(False), Policy(*sizes).to(device)  # a GPU is too far away to act
         optimizer = torch.optim.Adam(policy.parameters(), eps=1e-5, fused=True)
         modules = {"policy": policy, "optimizer": optimizer}
+        if PROCESSES > 1 and not distributed.is_initialized():  # after torch.optim's imports, which keep a group alive
+            store = next(distributed.rendezvous("env://"))[0]  # torchrun's over restarts, dead addresses included
+            count = os.environ.get("TORCHELASTIC_RESTART_COUNT", "") * (os.environ.get("GROUP_WORLD_SIZE") == "1")
+            distributed.init_process_group(store=distributed.PrefixStore(count, store), rank=RANK, world_size=PROCESSES)
+            atexit.register(distributed.destroy_process_group)  # or its threads may abort the process at its end
         step, recent = open_run(args, modules)
         if average(torch.tensor(step, dtype=torch.float64))[0] != step:
             raise UsageError(f"{args.run_dir} is not the same folder for all processes: take one that they share")

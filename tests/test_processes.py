@@ -64,8 +64,6 @@ import numpy as np, torch
 from torch import distributed
 from conftest import load
 module = load("reinforce")
-if module.PROCESSES > 1:
-    distributed.init_process_group()
 torch.manual_seed(0)
 policy, rng = module.Policy(3, [-1.0], [1.0]), np.random.default_rng(0)
 batch = {{name: rng.normal(size=(160, *shape)) for name, shape in dict(obs=[3], actions=[1], rewards=[]).items()}}
@@ -73,10 +71,14 @@ batch |= {{"done": np.arange(160) % 40 == 39, "n": np.arange(160) % 40}}
 if module.PROCESSES > 1:
     batch = {{name: x[(slice(40), slice(40, 160))[module.RANK]] for name, x in batch.items()}}
 optimizer = torch.optim.SGD(policy.parameters(), lr=1.0)
+if module.PROCESSES > 1:
+    distributed.init_process_group()
 tensors = {{name: torch.as_tensor(x, dtype=torch.float32) for name, x in batch.items()}}
 module.update(policy, optimizer, tensors, module.Args(run_dir="x"))
 policy.statistics.copy_(module.merge_statistics(policy.statistics, batch["obs"]))
 torch.save(policy.state_dict(), f"{{module.PROCESSES}}-{{module.RANK}}.pt")
+if module.PROCESSES > 1:
+    distributed.destroy_process_group()
 """
     (tmp_path / "one_update.py").write_text(code)
     for launcher in ([sys.executable], [*TORCHRUN, "--standalone", "--nproc-per-node", "2"]):
@@ -132,20 +134,24 @@ def test_a_killed_worker_changes_nothing(script, kills, tmp_path):
     assert step == other_step and all(torch.equal(got[name], expected[name]) for name in expected)
 
 
-def test_no_process_group_outlives_its_process(tmp_path):
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("script", STOCHASTIC)
+def test_no_process_group_outlives_its_process(script, tmp_path):
     """Its threads would abort a process that ends with them, and torchrun would take that for a death."""
     (tmp_path / "own.py").write_text(
-        "import atexit\nfrom torch import distributed\n"
-        "atexit.register(lambda: print('left:', distributed.is_initialized()))\n"  # runs after what is registered later
-        "from a2c_continuous import Args, train\n"
-        "args = Args('Pendulum-v1', total_timesteps=64, num_envs=1, num_steps=32, eval_episodes=1, run_dir='run')\n"
-        "args.device = 'cpu'  # one GPU is not enough for two processes\n"
-        "train(args)"
+        "import atexit\nfrom pathlib import Path\n"
+        "names = lambda: [path.read_text() for path in Path('/proc/self/task').glob('*/comm')]\n"
+        "atexit.register(lambda: print('left:', sum('gloo' in name for name in names())))\n"  # the last to run
+        f"from {script} import Args, train\n"
+        "args = Args('Pendulum-v1', total_timesteps=64, eval_episodes=1, run_dir='run', device='cpu')\n"
+        "train(args)\n"
+        "print('at work:', sum('gloo' in name for name in names()))"
     )
     command = [*TORCHRUN, "--standalone", "--nproc-per-node", "2", "own.py"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout.count("left: False") == 2, done.stdout + done.stderr
+    assert done.returncode == 0 and done.stdout.count("left: 0") == 2, done.stdout + done.stderr
+    assert "at work: 0" not in done.stdout and done.stdout.count("at work: ") == 2  # such threads can be seen
 
 
 def test_a_run_keeps_its_number_of_processes(tmp_path):
