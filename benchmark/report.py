@@ -23,6 +23,7 @@ COLOURS = {  # Okabe and Ito's, the same in every figure
 }
 SCRIPTS = list(COLOURS)
 WAYS = ["sampled", "deterministic", "training"]
+OWN = {script: "deterministic" if script == "ddpg" else "sampled" for script in SCRIPTS}  # the way of the first table
 ROBOTS = ["HalfCheetah", "Hopper", "InvertedDoublePendulum", "InvertedPendulum", "Reacher", "Swimmer", "Walker2d"]
 
 
@@ -81,7 +82,7 @@ def overview():
         env_id, line = f"{robot}-v4", []
         for script in SCRIPTS:
             texts = cells(script, env_id)
-            text = texts["deterministic" if script == "ddpg" else "sampled"].strip("*")
+            text = texts[OWN[script]].strip("*")
             line.append(f"**{text}**" if any("*" in x for x in texts.values()) else text)
         yield f"| {env_id} | " + " | ".join(line) + " |"
 
@@ -137,9 +138,8 @@ def normalised(script, env_id):
     one = {row["env_id"]: float(row["score"]) for row in read("published.csv") if row["script"] == "ppo_continuous"}
     if env_id not in zero:
         return np.array([])
-    way = "deterministic" if script == "ddpg" else "sampled"
     scale = one[env_id] - zero[env_id]
-    return np.array([(float(row[way]) - zero[env_id]) / scale for row in whole(script, env_id)])
+    return np.array([(float(row[OWN[script]]) - zero[env_id]) / scale for row in whole(script, env_id)])
 
 
 def summary():
@@ -173,7 +173,7 @@ def ablation():
 
 
 def candidates():
-    """What was tried for a script's defaults, on seeds from 101 on: sampled returns, in brackets of how many seeds."""
+    """What was tried for defaults, on seeds from 101 on: sampled returns (DDPG: its own), in brackets how many."""
     rows = [row for row in read("results.csv") if row["variant"].startswith("candidate=")]
     env_ids = sorted({row["env_id"] for row in rows})
     if not rows:
@@ -184,7 +184,7 @@ def candidates():
     for script, variant in sorted(pairs, key=lambda pair: (SCRIPTS.index(pair[0]), "as it is" not in pair[1], pair[1])):
         line = []
         for env_id in env_ids:
-            values = [float(row["sampled"]) for row in runs(variant=variant, script=script, env_id=env_id)]
+            values = [float(row[OWN[script]]) for row in runs(variant=variant, script=script, env_id=env_id)]
             line.append(f"{spread(values)} ({len(values)})" if values else "–")
         yield f"| `{script}.py` | {variant.partition('=')[2]} | " + " | ".join(line) + " |"
 
