@@ -272,7 +272,7 @@ def test_agents_side_by_side(tmp_path):
             str(tmp_path / name / "videos" / "rl-video-episode-0.mp4"), logger=None
         )
         (tmp_path / name / "args.json").write_text(json.dumps({"script": name, "env_id": "Hopper-v4"}))
-        (tmp_path / name / "result.json").write_text('{"deterministic": {"returns": [1234.5, 0]}}')
+        (tmp_path / name / "videos" / "return.txt").write_text("1234.5")
     options = ["--size", 64, "--seconds", 1, "--fps", 10, "--stride", 4]
     (line,) = printed("strip.py", "x.gif", "a2c_continuous", "ppo_continuous", *options, cwd=tmp_path)
     assert line.startswith("x.gif: 10 frames")
