@@ -6,8 +6,8 @@ Silver et al. 2014; Lillicrap et al. 2016, arXiv:1509.02971v6. Each step, on a m
     w ← w - α ∇E[(Q(s, a) - y)²],  y = r + γ Q'(s', μ'(s')), y = r after a death (μ' stands for a maximum over a')
     θ ← θ + α_μ E[∇_θ μ(s) ∇_a Q(s, a) at a = μ(s)]
 then Q', μ' ← τ (Q, μ) + (1 - τ) (Q', μ'). The fork: no density, no ratio, transitions of any policy, used many times.
-For simplicity, unlike the paper: θ's step takes the Q before w's; Gaussian noise without memory, uniform actions first;
-no batch norm or decay, a in Q's first layer, PyTorch's weights, α_μ 3e-4, 256 units, τ 0.005; time limits bootstrap."""
+Unlike the paper: θ's step takes the Q before w's and draws tanh's argument back to ±3; white Gaussian noise, uniform
+actions first; no batch norm or decay, a in Q's first layer, PyTorch's weights, α_μ 3e-4; time limits bootstrap."""
 
 import copy
 import json
@@ -148,14 +148,14 @@ def update(online, targets, optimizer, batch, args):
     next_values = target_critic(torch.cat([next_obs, target_policy.mean(next_obs)], 1)).detach()  # (B,)
     y = rewards + args.gamma * next_values * (1 - terminated)  # a time limit bootstraps, a death not
     value_loss = ((critic(torch.cat([obs, actions], 1)) - y) ** 2).mean()
-    mu = policy.mean(obs)  # (B, act_dim)
-    policy_loss = -critic(torch.cat([obs, mu], 1)).mean()  # its gradient: -E[∇_θ μ(s) ∇_a Q(s, a)], the chain rule
+    u = policy.mean[:-1](obs)  # (B, act_dim), μ = tanh(u): beyond ±3 so flat that no gradient of Q would lead back
+    policy_loss = ((u.abs() - 3).relu() ** 2).mean() - critic(torch.cat([obs, u.tanh()], 1)).mean()
     optimizer.zero_grad()
     value_loss.backward()
-    policy_loss.backward(inputs=[*policy.parameters()])  # nothing for the critic's weights
+    policy_loss.backward(inputs=[*policy.parameters()])  # the chain rule through a = μ(s), whose weights alone move
     optimizer.step()
     torch._foreach_lerp_([*targets.parameters()], [p.data for p in online.parameters()], args.tau)  # τ of the way
-    return torch.stack([policy_loss, value_loss, (mu.abs() > 0.99).float().mean()]).detach()  # last: saturation
+    return torch.stack([policy_loss, value_loss, (u.abs() > 2.65).float().mean()]).detach()  # last: saturation
 
 
 def load_checkpoint(run_dir):

@@ -63,7 +63,7 @@ def test_commands_refuse_what_is_not_there(options):
 def test_results_have_one_row_a_run():
     with open(ROOT / "benchmark" / "results.csv") as file:
         rows = list(csv.DictReader(file))
-    keys = [(row["variant"], row["script"], row["env_id"], row["seed"]) for row in rows]
+    keys = [(row["variant"], row["script"], row["env_id"], int(row["seed"])) for row in rows]
     assert len(keys) == len(set(keys)) and keys == sorted(keys)
     assert all(float(row["steps"]) >= 1e6 and "mujoco" in row["versions"] for row in rows if row["script"] != "ddpg")
 

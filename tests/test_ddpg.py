@@ -151,11 +151,39 @@ def test_losses_are_what_they_are_called(learner):
     networks, targets, optimizer, batch, args = learner
     policy, critic = networks
     policy.mean[-2].bias.data += torch.tensor([10.0, 0])  # the first action at its bound, whatever the observation
-    mu = policy.mean(batch[0]).detach()
-    expected = -Q(critic, batch[0], mu).mean().item()
+    u = policy.mean[:-1](batch[0]).detach()
+    far = torch.where(u.abs() > 3, (u.abs() - 3) ** 2, 0)
+    expected = (far.mean() - Q(critic, batch[0], u.tanh()).mean()).item()
     policy_loss, _, saturation = ddpg.update(*learner)
-    assert float(saturation) == 0.5 == float((mu.abs() > 0.99).double().mean())
+    assert float(saturation) == 0.5 == float((u.tanh().abs() > 0.99).double().mean()) and 20 < far.mean() < 30
     assert float(policy_loss) == pytest.approx(expected)
+
+
+class Parabola(torch.nn.Module):
+    """Q(s, a), best at one action in every state."""
+
+    def __init__(self, best):
+        super().__init__()
+        self.best, self.top = best, torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        return self.top - ((x[:, 3:] - self.best) ** 2).sum(1)
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_a_saturated_policy_comes_back(side):
+    """Where all of tanh is flat, in float32 exactly, and the critic wants other actions."""
+    torch.set_num_threads(1)  # as train does
+    torch.manual_seed(0)
+    networks = torch.nn.ModuleList([ddpg.Policy(3, -np.ones(2), np.ones(2)), Parabola(-0.5 * side)])
+    networks[0].mean[-2].bias.data += 20.0 * side
+    targets = copy.deepcopy(networks).requires_grad_(False)
+    optimizer = torch.optim.Adam(networks.parameters(), 1e-2)
+    obs, ends = torch.randn(16, 3), torch.zeros(16)
+    assert (networks[0].mean(obs) == side).all()
+    for _ in range(500):
+        ddpg.update(networks, targets, optimizer, (obs, torch.zeros(16, 2), obs, ends, ends), ddpg.Args())
+    torch.testing.assert_close(networks[0].mean(obs), torch.full((16, 2), -0.5 * side), atol=0.05, rtol=0)
 
 
 @pytest.fixture

@@ -73,7 +73,8 @@ MUTANTS = {
         (WHOLE, "while len(rows) < args.num_steps:"),
     ),
     "τ for 1 - τ": ("ddpg", ", args.tau)", ", 1 - args.tau)"),
-    "down the deterministic policy gradient": ("ddpg", "-critic(", "critic("),
+    "down the deterministic policy gradient": ("ddpg", ".mean() - critic(", ".mean() + critic("),
+    "a saturated policy stays": ("ddpg", "((u.abs() - 3).relu() ** 2).mean() - critic(", "-critic("),
     "online networks in the target": (
         "ddpg",
         "target_critic(torch.cat([next_obs, target_policy.mean(next_obs)], 1))",
