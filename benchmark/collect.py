@@ -16,6 +16,7 @@ HERE = Path(__file__).parent
 KEY = ["variant", "script", "env_id", "seed"]  # variant: nothing for the defaults
 RESULTS = [*KEY, "deterministic", "sampled", "training", "steps", "steps_per_second", "versions"]
 TAGS = ["charts/episodic_return", "losses/kl", "losses/kl_max", "losses/ratio_q01", "losses/ratio_q99"]
+TAGS += ["losses/policy_loss"]  # DDPG's is -E[Q]
 CURVES = [*KEY, "step", *(tag.split("/")[1] for tag in TAGS)]
 PARTS = 50
 
