@@ -4,10 +4,10 @@
 
 Silver et al. 2014; Lillicrap et al. 2016, arXiv:1509.02971v6. Each step, on a minibatch of the replay:
     w ← w - α ∇E[(Q(s, a) - y)²],  y = r + γ Q'(s', μ'(s')), y = r after a death (μ' stands for a maximum over a')
-    θ ← θ + α_μ E[∇_θ μ(s) ∇_a Q(s, a) at a = μ(s)]
+    θ ← θ + α E[∇_θ μ(s) ∇_a Q(s, a) at a = μ(s)]
 then Q', μ' ← τ (Q, μ) + (1 - τ) (Q', μ'). The fork: no density, no ratio, transitions of any policy, used many times.
 Unlike the paper: θ's step takes the Q before w's, draws tanh's argument back to ±3; uniform actions, then white noise;
-no batch norm or decay, a in Q's first layer, PyTorch's weights, α_μ 3e-4, 256 units, τ 0.005; time limits bootstrap."""
+no batch norm or decay, a in Q's first layer, PyTorch's weights, α = 3e-4, 256 units, τ 0.005; time limits bootstrap."""
 
 import copy
 import json
@@ -47,8 +47,7 @@ class Args:
     # The algorithm
     num_envs: int = 1  # N, environments that are stepped in turn; each step of each brings one update
     gamma: float = 0.99  # discount; looks about 1 / (1 - gamma) steps ahead
-    learning_rate: float = 1e-3  # Adam's, of the critic
-    policy_learning_rate: float = 3e-4  # Adam's, of the policy; below the critic's, as the paper's 1e-4 is
+    learning_rate: float = 3e-4  # Adam's, of critic and policy
     learning_starts: int = 10_000  # steps of uniform actions, without an update, that fill the replay first
     batch_size: int = 128  # B, transitions of one update
     buffer_size: int = 1_000_000  # transitions that the replay holds; new ones replace the oldest
@@ -245,8 +244,7 @@ def train(args):
         critic = nn.Sequential(relu_net(obs_dim + space.low.size, 1), nn.Flatten(0))  # Q(s, a) is (B,), never (B, 1)
         online = nn.ModuleList([policy, critic]).to(device)
         targets, replay = copy.deepcopy(online).requires_grad_(False), Replay(args.buffer_size, obs_dim, space.low.size)
-        groups = [{"params": policy.parameters(), "lr": args.policy_learning_rate}, {"params": critic.parameters()}]
-        optimizer = torch.optim.Adam(groups, args.learning_rate, fused=True)
+        optimizer = torch.optim.Adam(online.parameters(), args.learning_rate, fused=True)
         modules = dict(policy=policy, critic=critic, targets=targets, optimizer=optimizer, replay=replay)
         step, recent = open_run(args, modules)
     except (OSError, RuntimeError, AssertionError, MemoryError, ValueError) as error:

@@ -204,7 +204,7 @@ def estimates():
             part = (end - 20_000 < steps) & (steps <= end)
             line += [number(np.nanmean(x[:, part])) if part.any() else "–" for x in (returns, -losses)]
         if line:
-            yield f"| {variant[10:].partition(' (')[0] or 'as it is: critic 1e-3, policy 3e-4'} | {' | '.join(line)} |"
+            yield f"| {variant[10:].partition(' (')[0] or 'as it is: 3e-4 for both'} | {' | '.join(line)} |"
 
 
 def side_by_side(script, variants, column, statistic):

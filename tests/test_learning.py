@@ -12,7 +12,7 @@ LQR = {  # settings that learn it in seconds; those left out are the defaults
     "a2c_continuous": {"total_timesteps": 60_000, "num_steps": 8, "learning_rate": 3e-3},
     "ppo_continuous": {"total_timesteps": 60_000},
     "trpo_continuous": {"total_timesteps": 150_000, "learning_rate": 3e-3, "max_kl": 1e-3},  # 0.01: gains of 1.2 to 1.4
-    "ddpg": {"total_timesteps": 6_000, "learning_starts": 1_000, "tau": 0.02},
+    "ddpg": {"total_timesteps": 6_000, "learning_starts": 1_000, "learning_rate": 1e-3, "tau": 0.02},
 }
 NOISE = {"a2c_continuous": {"num_steps": 8, "learning_rate": 3e-3}}
 
