@@ -190,21 +190,22 @@ def candidates():
 
 
 def estimates():
-    """DDPG's E[Q(s, μ(s))] on InvertedDoublePendulum-v4, where rewards of at most 10 allow 1,000, and its returns."""
-    yield "| seed 2 of InvertedDoublePendulum-v4 | return at 80k to 100k steps | E[Q] | at 280k to 300k | E[Q] |"
-    yield "|---" * 5 + "|"
-    names = {
-        row["variant"] for row in read("results.csv") if row["script"] == "ddpg" and "as it is" not in row["variant"]
-    }
-    for variant in sorted(names):
-        wanted = dict(variant=variant, script="ddpg", env_id="InvertedDoublePendulum-v4", seed="2")
-        (steps, losses), (_, returns) = (curves(column, **wanted) for column in ("policy_loss", "episodic_return"))
-        line = []
-        for end in (100_000, 300_000) if np.isfinite(losses).any() else ():
-            part = (end - 20_000 < steps) & (steps <= end)
-            line += [number(np.nanmean(x[:, part])) if part.any() else "–" for x in (returns, -losses)]
-        if line:
-            yield f"| {variant[10:].partition(' (')[0] or 'as it is: 3e-4 for both'} | {' | '.join(line)} |"
+    """DDPG's returns and E[Q(s, μ(s))] on the pendulums, where rewards allow Q at most 1,000 and 100."""
+    yield "| on, seed | settings | return at 80k to 100k steps | E[Q] | at 280k to 300k | E[Q] |"
+    yield "|---" * 6 + "|"
+    names = sorted({row["variant"] for row in read("results.csv") if row["script"] == "ddpg"})
+    seeds = {("InvertedDoublePendulum-v4", "2"), ("InvertedDoublePendulum-v4", "101"), ("InvertedPendulum-v4", "101")}
+    for env_id, seed in sorted(seeds):
+        for variant in sorted(names, key=lambda name: "=" in name and "as it is" not in name):
+            wanted = dict(variant=variant, script="ddpg", env_id=env_id, seed=seed)
+            (steps, losses), (_, returns) = (curves(column, **wanted) for column in ("policy_loss", "episodic_return"))
+            line = []
+            for end in (100_000, 300_000) if np.isfinite(losses).any() else ():
+                part = (end - 20_000 < steps) & (steps <= end)
+                line += [number(np.nanmean(x[:, part])) if part.any() else "–" for x in (returns, -losses)]
+            if set(line) - {"–"}:
+                name = variant.partition("=")[2].partition(" (")[0] or "as it is: 3e-4 for both"
+                yield f"| {env_id}, {seed} | {name} | {' | '.join(line)} |"
 
 
 def side_by_side(script, variants, column, statistic):
