@@ -140,12 +140,13 @@ def test_no_process_group_outlives_its_process(script, tmp_path):
     """Its threads would abort a process that ends with them, and torchrun would take that for a death."""
     (tmp_path / "own.py").write_text(
         "import atexit\nfrom pathlib import Path\n"
-        "names = lambda: [path.read_text() for path in Path('/proc/self/task').glob('*/comm')]\n"
-        "atexit.register(lambda: print('left:', sum('gloo' in name for name in names())))\n"  # the last to run
+        "count = lambda: sum('gloo' in path.read_text() for path in Path('/proc/self/task').glob('*/comm'))\n"
+        "say = lambda what: print(f'{what}: {count()}\\n', end='')\n"  # whole: the processes share one output
+        "atexit.register(lambda: say('left'))\n"  # the last to run
         f"from {script} import Args, train\n"
         "args = Args('Pendulum-v1', total_timesteps=64, eval_episodes=1, run_dir='run', device='cpu')\n"
         "train(args)\n"
-        "print('at work:', sum('gloo' in name for name in names()))"
+        "say('at work')"
     )
     command = [*TORCHRUN, "--standalone", "--nproc-per-node", "2", "own.py"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
