@@ -190,11 +190,12 @@ def candidates():
 
 
 def estimates():
-    """DDPG's returns and E[Q(s, μ(s))] on the pendulums, where rewards allow Q at most 1,000 and 100."""
+    """DDPG's returns and E[Q(s, μ(s))] on Walker2d, and on the pendulums, where rewards allow at most 1,000 and 100."""
     yield "| on, seed | settings | return at 80k to 100k steps | E[Q] | at 280k to 300k | E[Q] |"
     yield "|---" * 6 + "|"
     names = sorted({row["variant"] for row in read("results.csv") if row["script"] == "ddpg"})
-    seeds = {("InvertedDoublePendulum-v4", "2"), ("InvertedDoublePendulum-v4", "101"), ("InvertedPendulum-v4", "101")}
+    seeds = {("InvertedDoublePendulum-v4", "2")}
+    seeds |= {(f"{robot}-v4", "101") for robot in ("InvertedDoublePendulum", "InvertedPendulum", "Walker2d")}
     for env_id, seed in sorted(seeds):
         for variant in sorted(names, key=lambda name: "=" in name and "as it is" not in name):
             wanted = dict(variant=variant, script="ddpg", env_id=env_id, seed=seed)
