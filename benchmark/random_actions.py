@@ -1,4 +1,6 @@
-"""Mean return of uniformly random actions, 100 episodes each: the zero of normalised scores. Writes random.csv.
+"""Mean return of uniformly random actions, 100 episodes each: the zero of normalized scores.
+
+Writes random.csv.
 
 python benchmark/random_actions.py
 """
@@ -9,7 +11,15 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 
-ROBOTS = ["HalfCheetah", "Hopper", "InvertedDoublePendulum", "InvertedPendulum", "Reacher", "Swimmer", "Walker2d"]
+ROBOTS = [
+    "HalfCheetah",
+    "Hopper",
+    "InvertedDoublePendulum",
+    "InvertedPendulum",
+    "Reacher",
+    "Swimmer",
+    "Walker2d",
+]
 EPISODES = 100
 
 

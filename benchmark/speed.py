@@ -1,15 +1,21 @@
-"""Steps per second of the five scripts and of peers that pip installs, interleaved, each run in a process of its own.
+"""Steps per second of the five scripts and of peers that pip installs.
+
+They are interleaved, each run in a process of its own.
 
     pip install -r benchmark/requirements.txt
-    python benchmark/speed.py                                  # both environments, five rounds: 80 minutes
+    python benchmark/speed.py
     python benchmark/speed.py --scripts ddpg --env-ids Hopper-v4 --rounds 3
-    python benchmark/speed.py --growth --out growth            # 1 to 64 environments; a replay of a million transitions
-    python benchmark/speed.py --devices --out devices          # ours on the GPU and on the CPU of one machine
+    python benchmark/speed.py --growth --out growth
+    python benchmark/speed.py --devices --out devices
 
-Whole runs, start-up left out, one thread each, at each side's defaults and at the peer's settings on both sides. Share:
-of our wall time, what passes inside `envs.step`, the simulator and Gymnasium's wrappers: nobody's script can be faster
-than that. Memory: our process's largest, in MB. For DDPG also the time of one update's matrix products alone. Writes
-speed.csv and speed.png beside itself.
+The first: both environments, five rounds, 80 minutes. With --growth: 1 to 64 environments, and a
+replay of a million transitions. With --devices: ours on the GPU and on the CPU of one machine.
+
+Whole runs, start-up left out, one thread each, at each side's defaults and at the peer's settings
+on both sides. Share: of our wall time, what passes inside `envs.step`, the simulator and
+Gymnasium's wrappers: nobody's script can be faster than that. Memory: our process's largest, in MB.
+For DDPG also the time of one update's matrix products alone. Writes speed.csv and speed.png beside
+itself.
 """
 
 import argparse
@@ -24,7 +30,18 @@ from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FIELDS = ["env_id", "script", "settings", "peer", "round", "ours", "theirs", "inside", "memory", "products"]
+FIELDS = [
+    "env_id",
+    "script",
+    "settings",
+    "peer",
+    "round",
+    "ours",
+    "theirs",
+    "inside",
+    "memory",
+    "products",
+]
 CASES = [  # script, whose settings, ours that differ from the defaults, peer, its arguments
     ("reinforce", "own", {}, None, {}),
     ("a2c_continuous", "own", {}, "stable_baselines3.A2C", {}),
@@ -41,7 +58,13 @@ CASES = [  # script, whose settings, ours that differ from the defaults, peer, i
     (
         "trpo_continuous",
         "peer's",
-        {"num_envs": 1, "num_steps": 2048, "cg_iterations": 15, "minibatch_size": 128, "update_epochs": 10},
+        {
+            "num_envs": 1,
+            "num_steps": 2048,
+            "cg_iterations": 15,
+            "minibatch_size": 128,
+            "update_epochs": 10,
+        },
         "sb3_contrib.TRPO",
         {},
     ),
@@ -60,13 +83,23 @@ GROWTH = [
     for script, batch in BATCHES.items()
     for n in (1, 4, 16, 64)
 ]
-GROWTH += [("ddpg", f"N = {n}", {"num_envs": n, "learning_starts": 100}, None, {}) for n in (1, 4, 16, 64)]
+GROWTH += [
+    ("ddpg", f"N = {n}", {"num_envs": n, "learning_starts": 100}, None, {}) for n in (1, 4, 16, 64)
+]
 GROWTH += [("ddpg", "1M random steps first", {"learning_starts": 1_000_000}, None, {})]
 DEVICES = [
-    (script, device, {"device": device}, None, {}) for script in ("reinforce", *BATCHES) for device in ("cpu", "cuda")
+    (script, device, {"device": device}, None, {})
+    for script in ("reinforce", *BATCHES)
+    for device in ("cpu", "cuda")
 ]
 DEVICES += [
-    ("ddpg", f"{device}, batch {batch}", {"device": device, "learning_starts": 100, "batch_size": batch}, None, {})
+    (
+        "ddpg",
+        f"{device}, batch {batch}",
+        {"device": device, "learning_starts": 100, "batch_size": batch},
+        None,
+        {},
+    )
     for batch in (128, 256)
     for device in ("cpu", "cuda")
 ]
@@ -74,7 +107,8 @@ STEPS = {"reinforce": 40_000, "ddpg": 3_000}  # of a run; 60,000 where nothing i
 
 OURS = """
 import importlib, json, resource, sys, tempfile, time
-import torch._dynamo  # which the first step of an optimiser imports: a second that would weigh more than in a whole run
+# the first step of an optimizer imports it: a second that would weigh more than in a whole run
+import torch._dynamo
 sys.path.insert(0, {root!r})
 import gymnasium as gym
 script = importlib.import_module({script!r})
@@ -89,18 +123,22 @@ def stop(*args):
     return evaluate(*args)
 gym.vector.SyncVectorEnv.step, script.evaluate = timed, stop
 with tempfile.TemporaryDirectory() as folder:
-    options = dict(device="cpu", total_timesteps={steps}, run_dir=folder, eval_episodes=1) | {ours!r}
+    options = dict(device="cpu", total_timesteps={steps}, run_dir=folder, eval_episodes=1)
+    options |= {ours!r}
     args = script.Args({env!r}, **options)
     result = json.loads((script.train(args) / "result.json").read_text())
-share, unit = inside[0] * result["steps_per_second"] / result["steps"], 2**20 if sys.platform == "darwin" else 2**10
-print(json.dumps([result["steps_per_second"], share, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit]))
+share = inside[0] * result["steps_per_second"] / result["steps"]
+unit = 2**20 if sys.platform == "darwin" else 2**10
+memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+print(json.dumps([result["steps_per_second"], share, memory]))
 """
 
 THEIRS = """
 import importlib, json, time, torch, torch._dynamo
 torch.set_num_threads(1)
 package, name = {peer!r}.split(".")
-model = getattr(importlib.import_module(package), name)("MlpPolicy", {env!r}, device="cpu", seed=1, **{theirs!r})
+algorithm = getattr(importlib.import_module(package), name)
+model = algorithm("MlpPolicy", {env!r}, device="cpu", seed=1, **{theirs!r})
 start = time.perf_counter()
 model.learn({steps})
 print(json.dumps([model.num_timesteps / (time.perf_counter() - start)]))
@@ -121,7 +159,8 @@ def weights(net):
     return [(a, B, b) for a, b in net]
 def inputs(net):
     return [(B, b, a) for a, b in net]
-shapes = forward(policy) * 2 + forward(critic) * 3 + weights(critic) + inputs(critic[1:]) + inputs(critic)
+shapes = forward(policy) * 2 + forward(critic) * 3
+shapes += weights(critic) + inputs(critic[1:]) + inputs(critic)
 shapes += weights(policy) + inputs(policy[1:])
 pairs = [(torch.randn(a, b), torch.randn(b, c), torch.empty(a, c)) for a, b, c in shapes]
 times = []
@@ -151,35 +190,70 @@ def spread(values, form="{:,.0f}"):
 
 def table(rows):
     lines = [
-        "| on | script | settings | ours, steps/s | inside `envs.step` | MB | peer | its steps/s | ratio |",
+        "| on | script | settings | ours, steps/s | inside `envs.step` | MB "
+        "| peer | its steps/s | ratio |",
         "|---" * 9 + "|",
     ]
-    for key in dict.fromkeys((row["env_id"], row["script"], row["settings"], row["peer"]) for row in rows):
-        runs = [row for row in rows if (row["env_id"], row["script"], row["settings"], row["peer"]) == key]
+    for key in dict.fromkeys(
+        (row["env_id"], row["script"], row["settings"], row["peer"]) for row in rows
+    ):
+        runs = [
+            row
+            for row in rows
+            if (row["env_id"], row["script"], row["settings"], row["peer"]) == key
+        ]
         ours, inside = ([float(row[name]) for row in runs] for name in ("ours", "inside"))
         memory = max(float(row["memory"]) for row in runs)
-        cells = [*key[:3], spread(ours), f"{statistics.median(inside):.0%}", f"{memory:,.0f}", "–", "–", "–"]
+        cells = [
+            *key[:3],
+            spread(ours),
+            f"{statistics.median(inside):.0%}",
+            f"{memory:,.0f}",
+            "–",
+            "–",
+            "–",
+        ]
         if key[3]:
             theirs = [float(row["theirs"]) for row in runs]
-            cells[6:] = [key[3], spread(theirs), spread([a / b for a, b in zip(ours, theirs)], "{:.2f}")]
+            cells[6:] = [
+                key[3],
+                spread(theirs),
+                spread([a / b for a, b in zip(ours, theirs)], "{:.2f}"),
+            ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def products(rows):
-    """For DDPG: milliseconds of a step (with its update), of the update's products alone, and their ratio."""
-    for env_id, settings in dict.fromkeys((row["env_id"], row["settings"]) for row in rows if row["products"]):
-        runs = [row for row in rows if row["products"] and (row["env_id"], row["settings"]) == (env_id, settings)]
-        step = statistics.median((1 - float(row["inside"])) / float(row["ours"]) for row in runs) * 1e3
+    """For DDPG: the time of a step beside that of its update's products.
+
+    Milliseconds of a step (with its update), of the update's products alone, and their ratio.
+    """
+    for env_id, settings in dict.fromkeys(
+        (row["env_id"], row["settings"]) for row in rows if row["products"]
+    ):
+        runs = [
+            row
+            for row in rows
+            if row["products"] and (row["env_id"], row["settings"]) == (env_id, settings)
+        ]
+        step = (
+            statistics.median((1 - float(row["inside"])) / float(row["ours"]) for row in runs) * 1e3
+        )
         alone = statistics.median(float(row["products"]) for row in runs) * 1e3
-        times = f"{step:.2f} ms a step outside the simulator, {alone:.2f} ms its matrix products: {step / alone:.2f}"
-        yield f"{env_id}, {settings}: {times}"
+        times = f"{step:.2f} ms a step outside the simulator, {alone:.2f} ms its matrix products"
+        yield f"{env_id}, {settings}: {times}: {step / alone:.2f}"
 
 
 def chart(rows, plt):
-    """Steps per second of each script and its peer, at each side's defaults: medians, and from least to most."""
+    """Steps per second of each script and its peer, at each side's defaults.
+
+    Medians, and from least to most.
+    """
     env_ids = list(dict.fromkeys(row["env_id"] for row in rows))
-    figure, axes = plt.subplots(1, len(env_ids), figsize=(5 * len(env_ids), 3.6), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(
+        1, len(env_ids), figsize=(5 * len(env_ids), 3.6), squeeze=False, sharey=True
+    )
     for axis, env_id in zip(axes[0], env_ids):
         here = [row for row in rows if row["env_id"] == env_id and row["settings"] == "own"]
         names = list(dict.fromkeys(row["script"] for row in here))[::-1]
@@ -188,27 +262,42 @@ def chart(rows, plt):
             (-0.2, "theirs", "#E69F00", "peer"),
         ):
             for place, name in enumerate(names):
-                values = [float(row[column]) for row in here if row["script"] == name and row[column]]
+                values = [
+                    float(row[column]) for row in here if row["script"] == name and row[column]
+                ]
                 if values:
                     middle = statistics.median(values)
                     error = [[middle - min(values)], [max(values) - middle]]
                     axis.barh(place + offset, middle, 0.38, xerr=error, color=colour, label=label)
                     label = None  # one entry in the legend
-        axis.set(title=env_id, xlabel="steps per second, one core", yticks=range(len(names)), yticklabels=names)
+        axis.set(
+            title=env_id,
+            xlabel="steps per second, one core",
+            yticks=range(len(names)),
+            yticklabels=names,
+        )
         axis.legend(loc="upper right")
     figure.tight_layout()
     return figure
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--env-ids", nargs="+", default=["Hopper-v4", "HalfCheetah-v4"])
-    parser.add_argument("--scripts", nargs="+", default=list(dict.fromkeys(case[0] for case in CASES)))
+    parser.add_argument(
+        "--scripts", nargs="+", default=list(dict.fromkeys(case[0] for case in CASES))
+    )
     alone = parser.add_mutually_exclusive_group()
     alone.add_argument("--growth", action="store_true", help="ours alone, as the work grows")
-    alone.add_argument("--devices", action="store_true", help="ours alone, on the CPU and on the GPU")
+    alone.add_argument(
+        "--devices", action="store_true", help="ours alone, on the CPU and on the GPU"
+    )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(""), help="of the CSV and the PNG")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).with_suffix(""), help="of the CSV and the PNG"
+    )
     args = parser.parse_args()
     cases, rows = GROWTH if args.growth else DEVICES if args.devices else CASES, []
     for env in args.env_ids:
@@ -217,7 +306,9 @@ def main():
                 if script not in args.scripts:
                     continue
                 steps = STEPS.get(script, 60_000) + ours.get("learning_starts", 0)
-                values = dict(script=script, env=env, ours=ours, peer=peer, theirs=theirs, steps=steps)
+                values = dict(
+                    script=script, env=env, ours=ours, peer=peer, theirs=theirs, steps=steps
+                )
                 speed, inside, memory = measure(OURS, **values)
                 cells = (
                     env,
@@ -234,7 +325,9 @@ def main():
                 if peer:
                     row["theirs"] = round(measure(THEIRS, **values)[0], 1)
                 if script == "ddpg" and cases is CASES:
-                    row["products"] = round(measure(PRODUCTS, env=env, batch=ours.get("batch_size", 128))[0], 6)
+                    row["products"] = round(
+                        measure(PRODUCTS, env=env, batch=ours.get("batch_size", 128))[0], 6
+                    )
                 rows.append(row)
                 print(*row.values(), sep=",", flush=True)
     with open(args.out.with_suffix(".csv"), "w", newline="") as file:
@@ -249,9 +342,13 @@ def main():
 
         chart(rows, pyplot).savefig(args.out.with_suffix(".png"), dpi=150)
     print(table(rows), *products(rows), sep="\n")
-    packages = ["torch", "numpy", "gymnasium", "mujoco"] + ["stable-baselines3", "sb3-contrib"] * (cases is CASES)
+    packages = ["torch", "numpy", "gymnasium", "mujoco"] + ["stable-baselines3", "sb3-contrib"] * (
+        cases is CASES
+    )
     print(
-        platform.processor() or platform.machine(), platform.python_version(), *(f"{x} {version(x)}" for x in packages)
+        platform.processor() or platform.machine(),
+        platform.python_version(),
+        *(f"{x} {version(x)}" for x in packages),
     )
 
 

@@ -1,12 +1,15 @@
-"""Samples for the figure of the trust region: how return, surrogate and divergence change as TRPO's policy moves.
+"""Samples for the figure of the trust region.
 
-    python trpo_continuous.py --env-id Hopper-v4 --total-timesteps 300_000 --run-dir runs/trust_region
-    python benchmark/trust_region.py runs/trust_region          # 3 minutes; writes trust_region.csv beside itself
+How return, surrogate and divergence change as TRPO's policy moves.
 
-Along TRPO's direction, 21 lengths from -1 to 4 times the step to the bound δ; then 30 random directions, each at the
-length of that step in parameters, and at the length where the mean divergence is δ. The return is discounted, over 40
-episodes from the same start states with the same noise; the gain is over the policy that has not moved, episode by
-episode. Surrogate: E[Σ_n γ^n (π_θ~ / π_θ - 1) A(s_n, a_n)] over 400 episodes, which is tangent to the return; they are
+    python trpo_continuous.py --env-id Hopper-v4 --total-timesteps 300_000 --run-dir runs/trpo
+    python benchmark/trust_region.py runs/trpo  # 3 minutes; writes trust_region.csv beside itself
+
+Along TRPO's direction, 21 lengths from -1 to 4 times the step to the bound δ; then 30 random
+directions, each at the length of that step in parameters, and at the length where the mean
+divergence is δ. The return is discounted, over 40 episodes from the same start states with the same
+noise; the gain is over the policy that has not moved, episode by episode. Surrogate:
+E[Σ_n γ^n (π_θ~ / π_θ - 1) A(s_n, a_n)] over 400 episodes, which is tangent to the return; they are
 not the 400 that the direction comes from, whose noise has chosen it.
 """
 
@@ -26,13 +29,20 @@ FIELDS = ["kind", "size", "gain", "low", "high", "surrogate", "kl", "norm"]
 
 
 def play(policy, env_id, episodes, first_seed, gamma):
-    """Discounted returns (episodes,), and what was seen: obs, actions, rewards, steps n, next obs, deaths, ends."""
-    envs = gym.vector.SyncVectorEnv([lambda: script.make_env(env_id)] * episodes, autoreset_mode="SameStep")
+    """Discounted returns (episodes,), and what was seen.
+
+    Seen: obs, actions, rewards, steps n, next obs, deaths, ends.
+    """
+    envs = gym.vector.SyncVectorEnv(
+        [lambda: script.make_env(env_id)] * episodes, autoreset_mode="SameStep"
+    )
     rng, rows = np.random.default_rng(first_seed), []
     obs, _ = envs.reset(seed=[first_seed + i for i in range(episodes)])
     going, returns, n = np.ones(episodes, bool), np.zeros(episodes), 0
     while going.any():
-        actions = policy.sample(obs, rng.standard_normal((episodes, policy.log_std.numel()), np.float32))
+        actions = policy.sample(
+            obs, rng.standard_normal((episodes, policy.log_std.numel()), np.float32)
+        )
         next_obs, rewards, terminated, truncated, info = envs.step(policy.to_bounds(actions))
         done, after = terminated | truncated, next_obs.copy()
         if done.any():
@@ -41,7 +51,9 @@ def play(policy, env_id, episodes, first_seed, gamma):
         returns += gamma**n * rewards * going
         obs, going, n = next_obs, going & ~done, n + 1
     envs.close()
-    return returns, [torch.as_tensor(np.stack(column), dtype=torch.float32) for column in zip(*rows)]
+    return returns, [
+        torch.as_tensor(np.stack(column), dtype=torch.float32) for column in zip(*rows)
+    ]
 
 
 def move(policy, theta):
@@ -51,14 +63,20 @@ def move(policy, theta):
 def main():
     run_dir = sys.argv[1]
     checkpoint = script.load_checkpoint(run_dir)
-    args = script.Args(**{k: v for k, v in checkpoint["args"].items() if k not in ("processes", "run_dir")})
+    args = script.Args(
+        **{k: v for k, v in checkpoint["args"].items() if k not in ("processes", "run_dir")}
+    )
     policy, old = script.load_policy(run_dir), script.load_policy(run_dir)
-    critic = torch.nn.Sequential(script.mlp(policy.statistics.shape[1], 1, gain=1.0), torch.nn.Flatten(0))
+    critic = torch.nn.Sequential(
+        script.mlp(policy.statistics.shape[1], 1, gain=1.0), torch.nn.Flatten(0)
+    )
     critic.statistics = torch.nn.Buffer(torch.zeros(4, 1))
     critic.load_state_dict(checkpoint["critic"])
     scale = critic.statistics[3].item()  # of rewards
 
-    def seen(first_seed, gae_lambda):  # steps of SAMPLES episodes: obs, actions, advantages, steps n
+    def seen(
+        first_seed, gae_lambda
+    ):  # steps of SAMPLES episodes: obs, actions, advantages, steps n
         _, (obs, actions, rewards, n, after, terminated, done, going) = play(
             old, args.env_id, SAMPLES, first_seed, args.gamma
         )
@@ -70,14 +88,19 @@ def main():
         kept = going.bool().flatten()  # after its first episode an environment plays on
         return [x[kept] for x in (obs, actions.flatten(0, 1), advantages, n.flatten())]
 
-    # the surrogate along a direction that its own noise has chosen would promise too much: two samples
+    # the surrogate along a direction that its own noise has chosen would promise too much:
+    # two samples
     obs, actions, advantages, _ = seen(10**7, args.gae_lambda)
     judge_obs, judge_actions, judge_advantages, n = seen(2 * 10**7, 1.0)
-    log_prob_old, judge_log_prob_old = (old.log_prob(*x).detach() for x in ((obs, actions), (judge_obs, judge_actions)))
+    log_prob_old, judge_log_prob_old = (
+        old.log_prob(*x).detach() for x in ((obs, actions), (judge_obs, judge_actions))
+    )
 
     def divergence(some=slice(None)):  # mean over states
         mean_old = old.mean(obs[some]).detach()
-        return script.kl_divergence(mean_old, old.log_std.detach(), policy.mean(obs[some]), policy.log_std).mean()
+        return script.kl_divergence(
+            mean_old, old.log_std.detach(), policy.mean(obs[some]), policy.log_std
+        ).mean()
 
     def discounted_surrogate():
         ratio = (policy.log_prob(judge_obs, judge_actions) - judge_log_prob_old).exp()
@@ -89,7 +112,9 @@ def main():
     g = flatten(torch.autograd.grad(L, parameters))
     kl_gradient = flatten(torch.autograd.grad(divergence(), parameters, create_graph=True))
     fisher = kl_gradient, parameters, args.cg_damping
-    x, _ = script.conjugate_gradient(lambda v: script.fisher_vector_product(v, *fisher), g, args.cg_iterations)
+    x, _ = script.conjugate_gradient(
+        lambda v: script.fisher_vector_product(v, *fisher), g, args.cg_iterations
+    )
     step = (2 * args.max_kl / (x @ script.fisher_vector_product(x, *fisher))).sqrt() * x
     before, _ = play(policy, args.env_id, EPISODES, 0, args.gamma)
 
@@ -99,16 +124,28 @@ def main():
         total, kl = discounted_surrogate(), divergence()
         gains = play(policy, args.env_id, EPISODES, 0, args.gamma)[0] - before
         error = 1.96 * gains.std(ddof=1) / EPISODES**0.5
-        row = [size, gains.mean(), gains.mean() - error, gains.mean() + error, total, kl, change.norm()]
+        row = [
+            size,
+            gains.mean(),
+            gains.mean() - error,
+            gains.mean() + error,
+            total,
+            kl,
+            change.norm(),
+        ]
         return [kind, *(f"{float(value):.5g}" for value in row)]
 
     @torch.no_grad()
-    def length_to_bound(direction):  # by bisection on every tenth state: the divergence grows with the length
+    def length_to_bound(
+        direction,
+    ):  # by bisection on every tenth state: the divergence grows with the length
         low, high = 0.0, 100.0
         for _ in range(30):
             middle = (low + high) / 2
             move(policy, theta + middle * direction)
-            low, high = (middle, high) if divergence(slice(None, None, 10)) < args.max_kl else (low, middle)
+            low, high = (
+                (middle, high) if divergence(slice(None, None, 10)) < args.max_kl else (low, middle)
+            )
         return low
 
     rows = [sample("step", size, size * step) for size in np.linspace(-1, 4, 21)]

@@ -1,4 +1,7 @@
-"""Small environments with known answers, registered as `envs:Name-v0` for whoever has this folder on the path."""
+"""Small environments with known answers, registered as `envs:Name-v0`.
+
+For whoever has this folder on the path.
+"""
 
 import gymnasium as gym
 import numpy as np
@@ -6,7 +9,10 @@ from gymnasium.spaces import Box, Dict, Discrete, Graph
 
 
 class Scalar(gym.Env):
-    """Base: one observation, the step within the episode; one action in [-1, 1]; reward 1; ends by time limits only."""
+    """Base: one observation, the step within the episode; one action in [-1, 1]; reward 1.
+
+    Ends by time limits only.
+    """
 
     observation_space = Box(-np.inf, np.inf, (1,))
     action_space = Box(-1, 1, (1,))
@@ -34,7 +40,10 @@ class Noise(Scalar):
 
 
 class Mortal(Scalar):
-    """Dies at step 7; after the death only the reset observation, 100, and 50 per step later, is to be seen."""
+    """Dies at step 7.
+
+    After the death only the reset observation, 100, and 50 per step later, is to be seen.
+    """
 
     def observe(self):
         return np.array([self.t if self.t else 100], np.float32)
@@ -70,7 +79,10 @@ class OwnBuffer(Scalar):
 
 
 class LQR(Scalar):
-    """x' = 0.9 x + 0.5 u, reward -(x² + 0.2 u²), start states in [-1, 1]; the bounds of u are never met."""
+    """x' = 0.9 x + 0.5 u, reward -(x² + 0.2 u²), start states in [-1, 1].
+
+    The bounds of u are never met.
+    """
 
     action_space = Box(-4, 4, (1,))
 
@@ -87,7 +99,10 @@ class LQR(Scalar):
 
 
 class Bounds(Scalar):
-    """Reward for actions near targets that lie in asymmetric bounds, one pair of them infinite; shape (2, 2)."""
+    """Reward for actions near targets that lie in asymmetric bounds, one pair of them infinite.
+
+    Shape (2, 2).
+    """
 
     low = np.array([[2, -1], [-0.5, -np.inf]], np.float32)
     high = np.array([[3, 5], [0.25, np.inf]], np.float32)
@@ -132,6 +147,68 @@ class DiscreteAction(Scalar):
     action_space = Discrete(2)
 
 
+class AboveFive(Scalar):
+    """Reward -(a - target)², an action space with one finite side."""
+
+    observation_space = Box(-1, 1, (2,))
+    action_space = Box(5, np.inf, (1,))
+    target = 7
+
+    def observe(self):
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32)
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        obs, _, *rest = super().step(action)
+        return obs, -float((action[0] - self.target) ** 2), *rest
+
+
+class BelowThree(AboveFive):
+    action_space = Box(-np.inf, 3, (1,), np.float64)
+    target = 1
+
+
+class Offset(Scalar):
+    """Reward -(a - x)² for an observation offset + scale x, in 64 bits."""
+
+    observation_space = Box(-np.inf, np.inf, (1,), np.float64)
+    offset, scale = 1e5, 0.1
+
+    def observe(self):
+        self.x = self.np_random.uniform(-1, 1)
+        return np.array([self.offset + self.scale * self.x])
+
+    def step(self, action):
+        reward = -((float(action[0]) - self.x) ** 2)
+        obs, _, *rest = super().step(action)
+        return obs, reward, *rest
+
+
+class Tiny(Offset):
+    offset, scale = 0, 1e-8
+
+
+class Large(Offset):
+    offset, scale = 0, 1e12
+
+
+class IntegerAction(Scalar):
+    action_space = Box(-3, 3, (1,), np.int64)
+
+
+class HugeObs(Scalar):
+    """A sensor that fails once in an episode: finite, but its square is not."""
+
+    def observe(self):
+        return np.array([np.finfo(np.float32).max if self.t == 20 else self.t], np.float32)
+
+
+class HugeReward(Scalar):
+    def step(self, action):
+        obs, reward, *rest = super().step(action)
+        return obs, 1e30 if self.t == 20 else reward, *rest
+
+
 class NaN(Scalar):
     """The reward at step 40 is not a number, and from step 60 on neither is the observation."""
 
@@ -149,6 +226,20 @@ class NaNObs(NaN):
         return obs, 1.0, *rest
 
 
+class LateNaN(Scalar):
+    """The reward becomes no number in the fourth episode, after updates."""
+
+    episodes = 0
+
+    def reset(self, seed=None, options=None):
+        self.episodes += 1
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        obs, reward, *rest = super().step(action)
+        return obs, np.nan if self.episodes == 4 else reward, *rest
+
+
 class Crash(Scalar):
     def step(self, action):
         if self.t == 60:
@@ -160,7 +251,45 @@ class Endless(Scalar):
     """Neither dies nor ends."""
 
 
-LIMITS = {"Scalar": 50, "Noise": 50, "Mortal": 1000, "TwoLengths": 1000, "OwnBuffer": 10, "LQR": 20, "Endless": None}
+class SeedReader(Scalar):
+    """A simulator whose seed is an int32."""
+
+    def reset(self, seed=None, options=None):
+        assert seed is None or 0 <= np.int32(seed) == seed
+        return super().reset(seed=seed)
+
+
+class Busy(Scalar):
+    """Puts all sorts of things into info, Gymnasium's own keys among them.
+
+    Reset takes no options.
+    """
+
+    def reset(self, seed=None, options=None):
+        assert options is None
+        return super().reset(seed=seed)[0], {"contacts": np.zeros(3), "final_info": None}
+
+    def step(self, action):
+        obs, reward, terminated, truncated, _ = super().step(action)
+        info = {"contacts": np.zeros(self.t), "final_obs": 1, "nothing": None, "episode": "short"}
+        return obs, np.array(reward), terminated, truncated, info
+
+
+LIMITS = {
+    "AboveFive": 20,
+    "BelowThree": 20,
+    "Offset": 20,
+    "Tiny": 20,
+    "Large": 20,
+    "Scalar": 50,
+    "LateNaN": 50,
+    "Noise": 50,
+    "Mortal": 1000,
+    "TwoLengths": 1000,
+    "OwnBuffer": 10,
+    "LQR": 20,
+    "Endless": None,
+}
 for cls in (
     Scalar,
     Noise,
@@ -178,6 +307,17 @@ for cls in (
     NaNObs,
     Crash,
     Endless,
+    SeedReader,
+    AboveFive,
+    BelowThree,
+    Offset,
+    Tiny,
+    Large,
+    LateNaN,
+    IntegerAction,
+    HugeObs,
+    HugeReward,
+    Busy,
 ):
     name = cls.__name__
     gym.register(f"{name}-v0", entry_point=cls, max_episode_steps=LIMITS.get(name, 100))

@@ -1,139 +1,173 @@
-"""The suite fails for one-line mistakes: each is made in a copy of the script, and the tests of formulas run on it."""
+"""The suite fails for one-line mistakes: each is made in a copy, and the tests run on it."""
 
 import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from conftest import ROOT, SCRIPTS
+from helpers import FIRST_EDITION, ROOT, SCRIPTS, TESTS, source
 
-STEP = 'policy.statistics.copy_(merge_statistics(policy.statistics, batch["obs"]))'
-CLIPPED = "ratio.clamp(1 - clip_coef, 1 + clip_coef) * advantages"
-BATCH = "        batch = dict(zip("
-WHOLE = "while len(rows) < args.num_steps or n > 0:"
-MUTANTS = {
+UPDATE = "losses = update(policy, critic, optimizer, to_tensors(batch, device), rng, args)"
+STATISTICS = 'policy.obs_stats.update(batch["obs"])'
+MUTANTS = {  # name: (script, a short text that stands there once, what replaces it)
     "none": ("ppo_continuous", "", ""),
-    "max for min": ("ppo_continuous", "torch.min(ratio", "torch.max(ratio"),
-    "no clip": ("ppo_continuous", CLIPPED, "ratio * advantages"),
-    "clip without min": ("ppo_continuous", f"torch.min(ratio * advantages, {CLIPPED})", f"({CLIPPED})"),
-    "trace goes on after a time limit": (
+    "max for min": ("ppo_continuous", "return torch.min(ratio", "return torch.max(ratio"),
+    "no clip": ("ppo_continuous", "ratio.clamp(1 - clip_coef, 1 + clip_coef)", "ratio"),
+    "clip without min": (
         "ppo_continuous",
-        "gae_lambda * done.logical_not()",
-        "gae_lambda * terminated.logical_not()",
+        "torch.min(ratio * advantages, clipped_ratio * advantages)",
+        "(clipped_ratio * advantages)",
     ),
-    "bootstrap at a death": ("ppo_continuous", " * terminated.logical_not() - values", " - values"),
+    "trace lasts beyond a time limit": ("ppo_continuous", "(1 - done[t])", "(1 - terminated[t])"),
+    "bootstrap at a termination": (
+        "ppo_continuous",
+        "next_values * (1 - terminated)",
+        "next_values",
+    ),
+    "no bootstrap at a time limit": ("ppo_continuous", "(1 - terminated)", "(1 - done)"),
     "V(reset observation) at a time limit": (
         "ppo_continuous",
-        'successors[done] = np.stack(info["final_obs"][done])',
+        'true_next_obs[done] = np.stack(info["final_obs"][done])',
         "pass",
     ),
-    "log-density not summed": ("ppo_continuous", "np.log(2 * np.pi)).sum(-1)", "np.log(2 * np.pi))"),
-    "values (B, 1)": ("ppo_continuous", "1, gain=1.0), nn.Flatten(0))", "1, gain=1.0))"),
-    "discounted return goes on": ("ppo_continuous", "sums * ~done[:, None]", "sums"),
-    "clipped action stored": ("ppo_continuous", "(obs, actions, rewards,", "(obs, actions.clip(-1, 1), rewards,"),
-    "statistics before log_prob_old": (
+    "log-density not summed": (
         "ppo_continuous",
-        "        losses = update(",
-        f"        {STEP}\n        losses = update(",
+        "np.log(2 * np.pi)).sum(-1)",
+        "np.log(2 * np.pi))",
     ),
-    "divergence from new to old": (
-        "trpo_continuous",
-        "def kl_divergence(mean_old, log_std_old, mean, log_std)",
-        "def kl_divergence(mean, log_std, mean_old, log_std_old)",
+    "values (B, 1)": ("ppo_continuous", "self.value(obs).squeeze(-1)", "self.value(obs)"),
+    "discounted return lasts": ("ppo_continuous", "self.discounted_return[done[t]] = 0", "pass"),
+    "clipped action stored": (
+        "ppo_continuous",
+        "actions.numpy(),",
+        "actions.clamp(-1, 1).numpy(),",
     ),
-    "divergence from new to old in the line search": (
-        "trpo_continuous",
-        "kl_divergence(old.mean(obs).detach(), old.log_std.detach(), policy.mean(obs), policy.log_std)",
-        "kl_divergence(policy.mean(obs), policy.log_std, old.mean(obs).detach(), old.log_std.detach())",
+    "statistics before old_log_prob": (
+        "ppo_continuous",
+        UPDATE,
+        f"{STATISTICS}; {UPDATE}",
     ),
-    "step where the curvature is negative": ("trpo_continuous", "if curvature > 0 else", "if curvature != 0 else"),
-    "logarithm of the ratio": (
-        "trpo_continuous",
-        "((log_prob - log_prob_old).exp() * advantages)",
-        "((log_prob - log_prob_old) * advantages)",
+    "advantages not normalized": ("ppo_continuous", "(advantages - mean) /", "advantages /"),
+    "targets without V": (
+        "ppo_continuous",
+        "targets = advantages + values",
+        "targets = advantages",
     ),
-    "down the policy gradient": ("a2c_continuous", "-(policy.log_prob(obs", "(policy.log_prob(obs"),
-    "gradient not shortened": ("a2c_continuous", "args.max_grad_norm)", "1e9)"),
-    "line search without the divergence": ("trpo_continuous", "and kl <= args.max_kl", ""),
-    "line search without each state's divergence": ("trpo_continuous", "and far == 0:", ":"),
-    "line search without the improvement": ("trpo_continuous", "if L > L_old and", "if"),
-    "a rejected step stays": ("trpo_continuous", "policy.load_state_dict(old.state_dict())", "pass"),
-    "one conjugate gradient iteration": ("trpo_continuous", "for _ in range(iterations):", "for _ in range(1):"),
-    "one conjugate gradient iteration asked for": ("trpo_continuous", "g, args.cg_iterations)", "g, 1)"),
-    "returns leak over episodes": ("reinforce", "gamma * G * (not last)", "gamma * G"),
-    "γ^n from the start of the batch": ("reinforce", '** batch["n"]', "** torch.arange(len(returns))"),
-    "the last episode cut": ("reinforce", WHOLE, "while len(rows) < args.num_steps:"),
-    "the unfinished episode dropped": (
-        "reinforce",
-        BATCH,
-        "        ends = [i + 1 for i, row in enumerate(rows) if row[3][0]]\n"
-        "        rows = rows[: ends[-1]] if ends else rows\n" + BATCH,
-        (WHOLE, "while len(rows) < args.num_steps:"),
+    "targets after normalization": (
+        "ppo_continuous",
+        "(advantages - mean) / (var + 1e-8).sqrt()",
+        "(advantages - mean) / (var + 1e-8).sqrt(); targets = advantages + values",
     ),
-    "τ for 1 - τ": ("ddpg", ", args.tau)", ", 1 - args.tau)"),
-    "down the deterministic policy gradient": ("ddpg", ".mean() - critic(", ".mean() + critic("),
-    "a saturated policy stays": ("ddpg", "((u.abs() - 3).relu() ** 2).mean() - critic(", "-critic("),
-    "online networks in the target": (
-        "ddpg",
-        "target_critic(torch.cat([next_obs, target_policy.mean(next_obs)], 1))",
-        "critic(torch.cat([next_obs, policy.mean(next_obs)], 1))",
+    "entropy punished": ("ppo_continuous", "- args.ent_coef", "+ args.ent_coef"),
+    "down the surrogate": ("ppo_continuous", "loss = -surrogate", "loss = surrogate"),
+    "gradient not clipped": ("ppo_continuous", "optimizer, args.max_grad_norm", "optimizer, 1e9"),
+    "the same minibatches": ("ppo_continuous", "rng.permutation(len(obs))", "np.arange(len(obs))"),
+    "D from new to old": (
+        "ppo_continuous",
+        "ratio - 1 - log_ratio",
+        "1 / ratio - 1 + log_ratio",
     ),
-    "a time limit as a death": ("ddpg", "successors, rewards, terminated)", "successors, rewards, done)"),
-    "noise not scaled per dimension": ("ddpg", "self.std * noise", "self.std * noise / self.bounds[3].flatten()"),
-    "the reset observation as the next one": (
-        "ddpg",
-        'successors[done] = np.stack(info["final_obs"][done])',
+    "learning rate constant": ("ppo_continuous", "(1 - step / args.total_timesteps)", "1"),
+    "weights of the first policy act": (
+        "ppo_continuous",
+        "old_policy.load_state_dict(policy.state_dict())",
         "pass",
     ),
-    "the policy's gradient in the critic": ("ddpg", "backward(inputs=[*policy.parameters()])", "backward()"),
-    "all time limits together": (
+    "no floor under σ": ("ppo_continuous", " + (1e-7 * self.mean) ** 2 + 1e-30", ""),
+    "variance without what is between the parts": (
         "ppo_continuous",
-        "(one := own == (step - anew) // B).any()",
-        "(one := own < 0).any()",
+        " + weight * (1 - weight) * shift**2",
+        "",
+    ),
+    "rewards divided by the variance": (
+        "ppo_continuous",
+        "rewards / self.return_stats.std().item()",
+        "rewards / self.return_stats.var.item()",
+    ),
+    "a finite side forgotten": (
+        "ppo_continuous",
+        "torch.where(low_only, low + 1, middle)",
+        "middle",
+    ),
+    "no new episodes at a checkpoint": (
+        "ppo_continuous",
+        "                obs = start_episodes(envs, args.seed, step)",
+        "                pass",
+    ),
+    "the return of cut episodes lasts": (
+        "ppo_continuous",
+        "reward_scaler.start_episodes()",
+        "pass",
+    ),
+    "initial states depend on the seed alone": (
+        "ppo_continuous",
+        "np.random.SeedSequence([seed, step])",
+        "np.random.SeedSequence([seed])",
+    ),
+    "unclipped actions": ("ppo_continuous", "actions.clamp(self.low, self.high)", "actions"),
+    "a crash leaves half a checkpoint": (
+        "ppo_continuous",
+        "torch.save(checkpoint, temporary)",
+        'torch.save(checkpoint, Path(args.run_dir, "checkpoint.pt")); return',
     ),
 }
 OF_PROCESSES = {
-    "each process its own gradient": ("a2c_continuous", "average(*[p.grad for p in parameters])", "pass"),
-    "squares of one process": (
-        "a2c_continuous",
-        "average(((x - sums / n) ** 2).sum(0))",
-        "(((x - sums / n) ** 2).sum(0),)",
+    "each process its own gradient": (
+        "ppo_continuous",
+        "average_gradients(parameters)\n",
+        "pass\n",
     ),
-    "the same noise in each process": ("ppo_continuous", "np.float32)[:, own]", "np.float32)[:, :n]"),
-    "processes weighed alike": ("reinforce", ".sum() * PROCESSES / count", ".mean()"),
-    "Fisher-vector products of one process": (
-        "trpo_continuous",
-        "average(nn.utils.parameters_to_vector(columns))[0]",
-        "nn.utils.parameters_to_vector(columns)",
+    "variance of one process": (
+        "ppo_continuous",
+        "world_sum(((x - mean) ** 2).sum(0))",
+        "((x - mean) ** 2).sum(0)",
+    ),
+    "the same noise in each process": (
+        "ppo_continuous",
+        "np.float32)[:, RANK]",
+        "np.float32)[:, 0]",
+    ),
+    "the same initial states in each process": (
+        "ppo_continuous",
+        "envs.num_envs)[RANK]",
+        "envs.num_envs)[0]",
     ),
 }
 MUTANTS |= OF_PROCESSES
+SUBJECTS = ["gae", "policy_gradient", "ppo", "statistics", "policy", "training_loop", "lecture"]
+SUBJECTS += ["learning", "resume", "cli"]
+
+
+def mutated(name):
+    """The script's text with the mistake; says so where its place has moved."""
+    script, old, new = MUTANTS[name]
+    text = source(script)
+    if name == "none":
+        return text
+    count = text.count(old)
+    assert count == 1, f"{name!r}: {old!r} stands {count} times in {script}.py, not once: find it"
+    return text.replace(old, new)
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_mutant_is_one_mistake(name):
-    """What a mutant replaces is there, once."""
-    script, *changes = MUTANTS[name]
-    source = (ROOT / f"{script}.py").read_text()
-    assert name == "none" or all(source.count(old) == 1 for old, _ in [changes[:2], *changes[2:]])
+    text = mutated(name)
+    compile(text, name, "exec")
+    assert (text == source(MUTANTS[name][0])) == (name == "none")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MUTANTS)
 def test_mutant_is_found(name, tmp_path):
-    script, *changes = MUTANTS[name]
-    for other in SCRIPTS:
-        shutil.copy(ROOT / f"{other}.py", tmp_path)
-    source = (tmp_path / f"{script}.py").read_text()
-    for old, new in [changes[:2], *changes[2:]] if name != "none" else []:
-        source = source.replace(old, new)
-    (tmp_path / f"{script}.py").write_text(source)
-    parts = ["processes"] if name in OF_PROCESSES else ["math", "lecture", "rollout", "ddpg", "learning"]
-    tests = [str(Path(__file__).with_name(f"test_{part}.py")) for part in parts]
+    for script in SCRIPTS + FIRST_EDITION:
+        shutil.copy(ROOT / f"{script}.py", tmp_path)
+    (tmp_path / f"{MUTANTS[name][0]}.py").write_text(mutated(name))
+    subjects = ["torchrun"] if name in OF_PROCESSES else SUBJECTS
+    files = [TESTS / f"test_{subject}.py" for subject in subjects]
+    line = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider", *files]
     environment = os.environ | {"SCRIPTS_FROM": str(tmp_path)}
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider", *tests]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    print(next((line for line in done.stdout.splitlines() if line.startswith("FAILED")), "all passed"))
+    done = subprocess.run(line, env=environment, capture_output=True, text=True)
+    failed = [text for text in done.stdout.splitlines() if text.startswith("FAILED")]
+    print((failed or ["all passed"])[0])
     assert done.returncode == (0 if name == "none" else 1), done.stdout

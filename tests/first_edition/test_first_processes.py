@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, STOCHASTIC, load, run
+from first_helpers import ROOT, STOCHASTIC, load, run
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--local-addr", "localhost"]  # its name may not resolve
 FEW = ["--num-envs", 1, "--num-steps", 64, "--total-timesteps", 384, "--eval-episodes", 1]  # three iterations
@@ -62,7 +62,7 @@ def test_reinforce_weighs_processes_by_their_steps(tmp_path):
 import sys; sys.path[:0] = [{str(Path(__file__).parent)!r}]
 import numpy as np, torch
 from torch import distributed
-from conftest import load
+from first_helpers import load
 module = load("reinforce")
 torch.manual_seed(0)
 policy, rng = module.Policy(3, [-1.0], [1.0]), np.random.default_rng(0)
@@ -95,10 +95,10 @@ def test_two_machines_are_one_with_two_processes(tmp_path):
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     meet = ["--nnodes", 2, "--nproc-per-node", 1, "--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}"]
-    options = [*FEW, "--minibatch-size", 32]
-    finish(*(torchrun("ppo_continuous", tmp_path / "two", *options, launcher=meet) for _ in range(2)))
-    finish(torchrun("ppo_continuous", tmp_path / "one", *options))
-    (_, two), (_, one) = (weights("ppo_continuous", tmp_path / x) for x in ("two", "one"))
+    options = FEW
+    finish(*(torchrun("a2c_continuous", tmp_path / "two", *options, launcher=meet) for _ in range(2)))
+    finish(torchrun("a2c_continuous", tmp_path / "one", *options))
+    (_, two), (_, one) = (weights("a2c_continuous", tmp_path / x) for x in ("two", "one"))
     assert all(torch.equal(two[name], one[name]) for name in one)
 
 
@@ -115,7 +115,7 @@ def workers(agent):
 def test_a_killed_worker_changes_nothing(script, kills, tmp_path):
     options = ["--env-id", "envs:LQR-v0", "--num-steps", 32, "--checkpoint-interval", 320, "--eval-episodes", 1]
     options += ["--total-timesteps", 20_000 * kills] + ["--num-envs", 2] * (script != "reinforce")
-    options += minibatch(script, 32) if script in ("ppo_continuous", "trpo_continuous") else []
+    options += minibatch(script, 32) if script == "trpo_continuous" else []
     undisturbed = torchrun(script, tmp_path / "undisturbed", *options)
     finish(undisturbed)
     launcher = ["--standalone", "--nproc-per-node", 2, "--max-restarts", kills]

@@ -7,10 +7,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import SCRIPTS, STOCHASTIC, load, sample
+from first_helpers import SCRIPTS, STOCHASTIC, load, sample
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-ON_POLICY = [name for name in ("a2c_continuous", "ppo_continuous", "trpo_continuous") if name in SCRIPTS]
+ON_POLICY = [name for name in ("a2c_continuous", "trpo_continuous") if name in SCRIPTS]
 
 
 @pytest.fixture(params=ON_POLICY)

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 import torch
-from conftest import load, run
+from first_helpers import load, run
 
 ddpg = load("ddpg")
 
