@@ -65,7 +65,7 @@ class Args:
 
     env_id: str = "Hopper-v4"  # Gymnasium id with a Box action space; module:Name-v0 imports yours
     seed: int = 1  # random seed of weights, action noise and initial states
-    total_timesteps: int = 1_000_000  # environment steps, all environments together
+    total_timesteps: int = 1_000_000  # environment steps in all; a whole number of rollouts
     run_dir: str = ""  # output directory, new if empty; a run that it holds is resumed
     checkpoint_interval: int = 250_000  # environment steps between checkpoints; ends all episodes
     evaluate: str = ""  # run directory to evaluate instead of training
@@ -308,6 +308,7 @@ def collect_rollout(envs, policy, obs, noise):
 def train(args):
     """Trains, or resumes the run in args.run_dir, and evaluates; returns the run directory.
 
+    Where args.run_dir is empty, it is set to a new directory.
     Raises UsageError for bad input, FloatingPointError where a number is no longer finite.
     """
     # networks this small are slower on more threads
@@ -438,8 +439,8 @@ def record_video(env, video_dir):
         os.environ.setdefault("MUJOCO_GL", "egl")  # renders without a display
     try:
         renderer = getattr(env.unwrapped, "mujoco_renderer", None)
-        if renderer and renderer.model.ncam > 0:
-            renderer.camera_id = 0  # the model's first camera follows the agent
+        if renderer and renderer.camera_id == -1 and renderer.model.ncam > 0:
+            renderer.camera_id = 0  # in Gymnasium's models the first camera follows the agent
         env.reset()
         env.render()
         return gym.wrappers.RecordVideo(env, video_dir, episode_trigger=lambda i: i == 0)
@@ -501,8 +502,8 @@ class RunningStatistics(nn.Module):
 class RewardScaler(nn.Module):
     """Divides rewards by the standard deviation of the discounted return.
 
-    This return is the discounted sum of an episode's rewards so far. V is then of order 1, and one
-    set of hyperparameters serves rewards of any unit.
+    This return is the discounted sum of an episode's rewards so far. Rewards of any unit are then
+    served by one set of hyperparameters.
     """
 
     def __init__(self, num_envs, gamma):
@@ -552,7 +553,7 @@ def moments(x):
 
 
 def init_processes():
-    """Joins the other processes; not before torch.optim is in use, or exiting would hang."""
+    """Joins the other processes; once torch.optim is in use, or the group's threads outlive it."""
     if WORLD_SIZE > 1 and not distributed.is_initialized():
         distributed.init_process_group()
         atexit.register(distributed.destroy_process_group)
@@ -560,7 +561,9 @@ def init_processes():
 
 def choose_device(name):
     if name == "auto":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     try:
         return torch.zeros(1, device=name).device
     except (RuntimeError, AssertionError) as error:
@@ -602,7 +605,7 @@ def open_run(args, modules):
     step, last_returns = 0, []
     if "checkpoint.pt" in files:
         step, last_returns = restore(args, modules)
-    elif files and RANK == 0:
+    elif files:
         raise UsageError(f"{args.run_dir} holds {min(files)} but no run: choose another directory")
     if world_sum(torch.tensor(step)) != WORLD_SIZE * step:
         raise UsageError(f"{args.run_dir} is not the same directory for all processes")
@@ -624,7 +627,7 @@ def restore(args, modules):
         if new != old and name not in may_differ and not longer:
             raise UsageError(f"{args.run_dir} was started with {name} {old}, not {new}")
     for name, module in modules.items():
-        module.load_state_dict(checkpoint[name])
+        module.load_state_dict(deepcopy(checkpoint[name]))  # Adam would keep the mapped file open
     return checkpoint["step"], checkpoint["last_returns"]
 
 
@@ -655,7 +658,7 @@ def load_checkpoint(run_dir):
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # of many types: the file may be missing, damaged or foreign
         raise UsageError(f"{run_dir} holds no readable run ({type(error).__name__})") from error
-    if checkpoint.get("script") != SCRIPT:
+    if not isinstance(checkpoint, dict) or checkpoint.get("script") != SCRIPT:
         raise UsageError(f"{run_dir} holds no run of {SCRIPT}.py")
     return checkpoint
 
@@ -669,7 +672,7 @@ def load_policy(run_dir):
 
 
 class Log:
-    """TensorBoard events and a progress bar; only process 0 writes."""
+    """TensorBoard events and a progress bar; only process 0 writes, and of its own batches."""
 
     def __init__(self, args, step):
         self.first_step = self.step = step
@@ -782,6 +785,8 @@ def check_ranges(args):
     if WORLD_SIZE > 1 and not args.run_dir:
         raise UsageError("torchrun needs --run-dir, a directory that all processes share")
     for name, value in asdict(args).items():
+        if isinstance(value, np.generic):  # from a sweep with NumPy; files want plain numbers
+            setattr(args, name, value.item())
         if name in ("gamma", "gae_lambda", "tau"):
             valid = 0 <= value <= 1
         elif name in ("seed", "vf_coef", "ent_coef"):
@@ -802,7 +807,7 @@ def main():
             train(args)
     except KeyboardInterrupt:
         command = ["python", *sys.argv]
-        if args.run_dir:
+        if args.run_dir and "--run-dir" not in command:
             command += ["--run-dir", args.run_dir]
         tqdm.write(f"interrupted; to resume: {shlex.join(command)}")
         sys.exit(130)

@@ -1,6 +1,7 @@
 """The command line: what it refuses and how, what it writes, where it stops."""
 
 import ast
+import gc
 import io
 import json
 import os
@@ -12,8 +13,10 @@ import subprocess
 import sys
 import time
 import tokenize
+from pathlib import Path
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 from helpers import (
@@ -355,6 +358,33 @@ def test_interrupt_quotes_what_a_shell_would_split(script, tmp_path, monkeypatch
     line = shlex.split(done.stdout.strip().splitlines()[-1])
     assert done.returncode == 130 and line[-2:] == ["--run-dir", str(tmp_path / "my run")]
     assert "--run-dir" not in run(script).stdout  # none yet: the same command is a new run
+
+
+@pytest.mark.parametrize(
+    "name, value", [("seed", np.int64(3)), ("learning_rate", np.float32(3e-4))]
+)
+def test_a_sweep_may_pass_numbers_of_numpy(module, tiny, name, value):
+    """A checkpoint or args.json with them could not be read again."""
+    run_dir = module.train(tiny("envs:LQR-v0", **{name: value}))
+    assert module.load_checkpoint(run_dir)["args"][name] == value.item()
+    assert json.loads((run_dir / "args.json").read_text())[name] == value.item()
+
+
+def test_a_foreign_checkpoint(script, tmp_path):
+    torch.save([1, 2], tmp_path / "checkpoint.pt")
+    refused(run(script, "--evaluate", tmp_path), "no run")
+    torch.save({"ppo_continuous": {"step": 0}}, tmp_path / "checkpoint.pt")  # of the first edition
+    refused(run(script, "--run-dir", tmp_path), f"no run of {script}.py")
+
+
+def test_resuming_leaves_no_file_open(module, tiny):
+    """The next checkpoint replaces the file: nothing may be a view into it."""
+    module.train(tiny("envs:LQR-v0"))
+    module.train(tiny("envs:LQR-v0", total_timesteps=1024))
+    maps = Path("/proc/self/maps")
+    if maps.exists():
+        gc.collect()
+        assert "checkpoint.pt" not in maps.read_text()
 
 
 def test_a_notebook_may_pass_paths(module, tiny, tmp_path):

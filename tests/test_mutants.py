@@ -36,7 +36,11 @@ MUTANTS = {  # name: (script, a short text that stands there once, what replaces
         "np.log(2 * np.pi)).sum(-1)",
         "np.log(2 * np.pi))",
     ),
-    "values (B, 1)": ("ppo_continuous", "self.value(obs).squeeze(-1)", "self.value(obs)"),
+    "values (B, 1)": (
+        "ppo_continuous",
+        "self.value(normalized_obs).squeeze(-1)",
+        "self.value(normalized_obs)",
+    ),
     "discounted return lasts": ("ppo_continuous", "self.discounted_return[done[t]] = 0", "pass"),
     "clipped action stored": (
         "ppo_continuous",

@@ -198,6 +198,16 @@ def test_two_directories_that_are_not_the_same(script, tmp_path):
     assert not list((tmp_path / "theirs").iterdir())
 
 
+def test_a_foreign_directory_is_one_line_of_each_process(script, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    agent = torchrun(script, tmp_path, *FEW, *minibatch(script, 32))
+    output = agent.communicate(timeout=120)[0]
+    assert agent.returncode != 0 and [x.name for x in tmp_path.iterdir()] == ["thesis.tex"]
+    lines = [line for line in output.splitlines() if "thesis.tex" in line]
+    assert lines and all(line.startswith("error: ") for line in lines), output
+    assert "all_reduce" not in output and f'{script}.py", line' not in output
+
+
 @pytest.mark.parametrize("script", [name for name in SCRIPTS if name not in WITH_CRITIC])
 def test_scripts_of_one_process_say_so(script, monkeypatch, tmp_path):
     monkeypatch.setenv("WORLD_SIZE", "2")
