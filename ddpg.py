@@ -1,25 +1,54 @@
-"""Deep deterministic policy gradient (DDPG) for continuous actions, in one file.
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#     "torch>=2.5", "numpy>=1.26", "gymnasium[mujoco]>=1.1", "mujoco>=3.1.6", "tyro>=0.9.2",
+#     "tensorboard>=2.16", "tqdm>=4.66",
+# ]
+# ///
+"""Deep Deterministic Policy Gradient (DDPG) for continuous actions.
 
-    python ddpg.py --env-id HalfCheetah-v4    # an hour on one core
+    python ddpg.py --env-id HalfCheetah-v4
 
-Silver et al. 2014; Lillicrap et al. 2016, arXiv:1509.02971v6. Each step, on a minibatch of the replay:
-    w ← w - α ∇E[(Q(s, a) - y)²],  y = r + γ Q'(s', μ'(s')), y = r after a death (μ' stands for a maximum over a')
-    θ ← θ + α E[∇_θ μ(s) ∇_a Q(s, a) at a = μ(s)]
-then Q', μ' ← τ (Q, μ) + (1 - τ) (Q', μ'). The fork: no density, no ratio, transitions of any policy, used many times.
-Unlike the paper: θ's step takes the Q before w's, draws tanh's argument back to ±3; uniform actions, then white noise;
-no batch norm or decay, a in Q's first layer, PyTorch's weights, α = 3e-4, 256 units, τ 0.005; time limits bootstrap."""
+Lillicrap et al. 2016, arXiv:1509.02971v6 (Algorithm 1); Silver et al. 2014. Each step
+  1. acts by μ(s) + σ z with Gaussian noise z, and stores the transition in the replay,
+  2. takes a gradient step of the critic on a minibatch of the replay to
 
-import copy
+         minimize  E[(Q(s, a) - y)²],  y = r + γ Q'(s', μ'(s')),  or r after a termination,
+
+  3. takes a gradient step of the policy to
+
+         maximize  E[Q(s, μ(s))],  whose gradient is E[∇_θ μ(s) ∇_a Q(s, a) at a = μ(s)],
+
+  4. moves the target networks: Q', μ' ← τ (Q, μ) + (1 - τ) (Q', μ').
+
+In y, μ'(s') stands for the maximum over actions, which would be a search of its own.
+
+This is the fork: the policy has no density, so there is no ratio and no divergence. The replay
+holds transitions of every policy so far, each of which is used many times.
+
+Unlike the paper: a penalty keeps tanh from saturating, both gradients are taken before either step,
+the first actions are uniform, the noise is white, the action enters Q's first layer, no batch norm
+and no weight decay, PyTorch's initial weights, one learning rate, 256 units, τ = 0.005. V(s') is
+bootstrapped at time limits. Observations and rewards are not normalized.
+
+Shapes: N environments; a minibatch is B transitions.
+"""
+
 import json
 import os
 import shlex
 import sys
+import tempfile
 import time
+from collections import defaultdict
+from contextlib import closing
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import gymnasium as gym
+import mujoco
 import numpy as np
 import torch
 import tyro
@@ -27,292 +56,650 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-SCRIPT = Path(__file__).stem
-WAYS = ["deterministic"]  # of acting, in an evaluation
+SCRIPT = "ddpg"
+MODES = ("deterministic",)  # of evaluation
+RANK, WORLD_SIZE = 0, 1  # this script is one process
 
 
 @dataclass
 class Args:
     # The run
-    env_id: str = "Hopper-v4"  # any Gymnasium id with a bounded Box action space; module:Name-v0 imports your own
-    seed: int = 1  # of the weights, the noise, the minibatches and the start states
-    total_timesteps: int = 1_000_000  # of all environments together, rounded up to whole steps of each
-    run_dir: str = ""  # folder of the run; where it holds one, that run goes on; empty: a new one under runs/
-    checkpoint_interval: int = 100_000  # steps of one environment between checkpoints; each starts new episodes
-    evaluate: str = ""  # folder of a run to play instead of training; its arguments are taken from there
-    eval_episodes: int = 20  # episodes of the evaluation, without noise
-    capture_video: bool = False  # MP4 of an evaluation's first episode, in the run's videos/
-    # The machine
-    device: str = "auto"  # of the networks: cpu, cuda, cuda:1, mps; auto: cuda where there is one, else cpu
+
+    env_id: str = "Hopper-v4"  # Gymnasium id with a Box action space; module:Name-v0 imports yours
+    seed: int = 1  # random seed of weights, action noise and initial states
+    total_timesteps: int = 1_000_000  # environment steps in all; a multiple of num_envs
+    run_dir: str = ""  # output directory, new if empty; a run that it holds is resumed
+    checkpoint_interval: int = 100_000  # environment steps between checkpoints; ends all episodes
+    evaluate: str = ""  # run directory to evaluate instead of training
+    eval_episodes: int = 20  # episodes per evaluation and mode
+    capture_video: bool = False  # MP4 of the first evaluation episode
+    device: str = "auto"  # of the updates: cpu, cuda, mps; auto: cuda if available
+
     # The algorithm
-    num_envs: int = 1  # N, environments that are stepped in turn; each step of each brings one update
-    gamma: float = 0.99  # discount; looks about 1 / (1 - gamma) steps ahead
-    learning_rate: float = 3e-4  # Adam's, of critic and policy
-    learning_starts: int = 10_000  # steps of uniform actions, without an update, that fill the replay first
-    batch_size: int = 128  # B, transitions of one update
-    buffer_size: int = 1_000_000  # transitions that the replay holds; new ones replace the oldest
-    tau: float = 0.005  # share by which target networks move to the online ones at each update
-    exploration_noise: float = 0.1  # standard deviation of the noise; 1 is half an action's range
+
+    num_envs: int = 1  # N, environments, stepped one after the other; as many updates per step
+    gamma: float = 0.99  # discount factor; looks about 1 / (1 - gamma) steps ahead
+    learning_rate: float = 3e-4  # learning rate of Adam, for critic and policy
+    learning_starts: int = 10_000  # steps of uniform actions, without updates, that fill the replay
+    batch_size: int = 128  # B, transitions per update
+    buffer_size: int = 1_000_000  # transitions in the replay; new ones replace the oldest
+    tau: float = 0.005  # τ, fraction by which target networks move towards the networks
+    exploration_noise: float = 0.1  # σ of the noise; 1 is half the range of an action
 
     def __post_init__(self):
-        zero = ("seed", "learning_starts", "exploration_noise")
-        for name, value in asdict(self).items():
-            low, high = (0, 1) if name in ("gamma", "tau") else (0 if name in zero else 1e-12, 2**63 - 1)
-            if type(value) in (int, float) and not low <= value <= high:
-                raise UsageError(f"--{name.replace('_', '-')} {value} is out of range")
-        if os.environ.get("WORLD_SIZE", "1") != "1":
-            raise UsageError("DDPG runs as one process: its time goes into updates, which a GPU speeds up")
+        check_ranges(self)
+        if "WORLD_SIZE" in os.environ:
+            raise UsageError(f"{SCRIPT}.py is one process: run it without torchrun")
 
 
-class UsageError(Exception):
-    """Bad input: one line and exit status 2."""
-
-
-def make_env(env_id, video_dir=None):
-    """An environment with flat observations; with video_dir, its first episode becomes an MP4 there."""
-    gym.logger.min_level = gym.logger.ERROR  # no word about the age of -v4, which the published scores are for
-    problems = Exception if video_dir else (gym.error.Error, ImportError, NotImplementedError)  # GL raises anything
-    try:
-        env = gym.make(env_id, disable_env_checker=True, **({"render_mode": "rgb_array"} if video_dir else {}))
-        env = gym.wrappers.FlattenObservation(env)  # also copies: some environments return their own buffer
-        if video_dir:
-            os.environ.setdefault("MUJOCO_GL", "glfw" if sys.platform != "linux" or "DISPLAY" in os.environ else "egl")
-            if renderer := getattr(env.unwrapped, "mujoco_renderer", None):  # the first camera follows the agent
-                renderer.camera_id = max(renderer.camera_id, min(renderer.model.ncam, 1) - 1)  # -1: one that stays
-            env.reset()
-            env.render()  # what is missing shows now, not after the training
-            env = gym.wrappers.RecordVideo(env, video_dir, lambda episode: episode == 0)
-    except problems as error:
-        raise UsageError(f"cannot make {env_id}{', or film it (README, Video)' * bool(video_dir)}: {error}") from error
-    if not isinstance(env.action_space, gym.spaces.Box) or not isinstance(env.observation_space, gym.spaces.Box):
-        raise UsageError(f"{env_id}: a Box is needed, not {env.action_space} and (flat) {env.observation_space}")
-    return env
+# --------------------------------------------------------------------------------------------------
+# Networks
 
 
 def relu_net(n_in, n_out):
-    return nn.Sequential(nn.Linear(n_in, 256), nn.ReLU(True), nn.Linear(256, 256), nn.ReLU(True), nn.Linear(256, n_out))
+    """Two hidden layers of 256 ReLU units, with PyTorch's initial weights."""
+    hidden = [nn.Linear(n_in, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU()]
+    return nn.Sequential(*hidden, nn.Linear(256, n_out))
 
 
 class Policy(nn.Module):
-    """a = μ(s) = tanh(...), in units where ±1 are the bounds of the action space; it explores by clip(μ(s) + σ ε)."""
+    """The deterministic policy μ(s) = tanh(u(s)), in units where ±1 are the bounds of an action."""
 
-    def __init__(self, obs_dim, low, high, std=0.0):
+    def __init__(self, obs_dim, low, high, exploration_noise=0.0):
         super().__init__()
-        a, b = (torch.asarray(x, dtype=torch.float32) for x in (low, high))  # bounds of 64 bits are rounded inwards
-        low, high = a.where(a >= torch.asarray(low), a.nextafter(b)), b.where(b <= torch.asarray(high), b.nextafter(a))
-        self.bounds = nn.Buffer(torch.stack([low, high, low / 2 + high / 2, high / 2 - low / 2]))  # (4, *action_shape)
-        self.std = nn.Buffer(torch.tensor(std))  # σ
-        self.mean = nn.Sequential(*relu_net(obs_dim, low.numel()), nn.Tanh())
+        low, high = torch.as_tensor(low), torch.as_tensor(high)
+        self.low, self.high = nn.Buffer(low), nn.Buffer(high)
+        self.middle, self.half_range = nn.Buffer(low / 2 + high / 2), nn.Buffer(high / 2 - low / 2)
+        self.exploration_noise = nn.Buffer(torch.tensor(exploration_noise))  # σ
+        self.u = relu_net(obs_dim, low.numel())
 
-    def sample(self, obs, noise):  # (N, act_dim) for observations (N, obs_dim), standard normal noise (N, act_dim)
-        obs, noise = (torch.tensor(np.asarray(x, np.float32), device=self.std.device) for x in (obs, noise))
-        return (self.mean(obs) + self.std * noise).clip(-1, 1).numpy(force=True)
+    def forward(self, obs):
+        """The action within the bounds, from a float32 tensor of observations."""
+        return self.to_bounds(self.mu(obs))
 
-    def to_bounds(self, actions):  # (N, act_dim) to (N, *action_shape)
-        low, high, mid, half = self.bounds.cpu().numpy()
-        return (mid + half * np.float32(actions).reshape(-1, *mid.shape)).clip(low, high)  # float32, as in the replay
+    def mu(self, obs):
+        return self.u(obs).tanh()
 
-    def act(self, obs, noise=0):
-        """Actions (N, *action_shape) in the bounds for raw obs (N, obs_dim); noise: standard normal (N, act_dim)."""
-        return self.to_bounds(self.sample(obs, noise))
+    @torch.no_grad()
+    def sample(self, obs, noise):
+        """μ(s) + σ z (N, act_dim), clipped to ±1, of observations (N, obs_dim) and noise z."""
+        device = self.low.device
+        obs = torch.as_tensor(obs, dtype=torch.float32, device=device)
+        noise = torch.as_tensor(noise, dtype=torch.float32, device=device)
+        return (self.mu(obs) + self.exploration_noise * noise).clamp(-1, 1)
+
+    def to_bounds(self, actions):
+        """Actions (N, act_dim), scaled and clipped to the bounds (N, *action shape)."""
+        actions = self.middle + self.half_range * actions.view(-1, *self.low.shape)
+        return actions.clamp(self.low, self.high)
+
+    def act(self, obs, noise=0.0):
+        """An array of actions for the environment; without noise, those of the policy itself."""
+        return self.to_bounds(self.sample(obs, noise)).numpy(force=True)
+
+
+class QNetwork(nn.Module):
+    """Q(s, a) (B,) of observations (B, obs_dim) and actions (B, act_dim) in the policy's units."""
+
+    def __init__(self, obs_dim, act_dim):
+        super().__init__()
+        self.q = relu_net(obs_dim + act_dim, 1)
+
+    def forward(self, obs, actions):
+        return self.q(torch.cat([obs, actions], -1)).squeeze(-1)  # never (B, 1)
+
+
+# --------------------------------------------------------------------------------------------------
+# The algorithm
 
 
 class Replay:
-    """The newest transitions, 4 (2 obs_dim + act_dim + 2) bytes each: 108 in Hopper-v4, 3,084 in Humanoid-v4."""
+    """The newest transitions: once it is full, new ones take the place of the oldest."""
 
     def __init__(self, capacity, obs_dim, act_dim):
-        self.widths = obs_dim, act_dim, obs_dim, 2  # obs, action, true next obs, reward and terminated, all float32
-        self.rows, self.added = np.empty((capacity, sum(self.widths)), np.float32), 0
+        self.arrays = {
+            "obs": np.zeros((capacity, obs_dim), np.float32),
+            "actions": np.zeros((capacity, act_dim), np.float32),
+            "rewards": np.zeros(capacity, np.float32),
+            "next_obs": np.zeros((capacity, obs_dim), np.float32),
+            "terminated": np.zeros(capacity, np.float32),
+        }
+        self.capacity, self.added = capacity, 0
 
-    def add(self, *columns):  # arrays (N, width) or (N,)
-        self.rows[np.arange(self.added, self.added + len(columns[0])) % len(self.rows)] = np.column_stack(columns)
-        self.added += len(columns[0])  # once full, new rows have taken the place of the oldest
+    def add(self, transitions):
+        """Stores arrays (N, ...) under the names above."""
+        num_new = len(transitions["rewards"])
+        places = np.arange(self.added, self.added + num_new) % self.capacity
+        for name, array in self.arrays.items():
+            array[places] = transitions[name]
+        self.added += num_new
 
-    def sample(self, batch_size, rng, device):  # B rows, with one transfer to a GPU
-        chosen = rng.integers(min(self.added, len(self.rows)), size=batch_size)
-        obs, actions, next_obs, ends = torch.from_numpy(self.rows[chosen]).to(device).split(self.widths, 1)
-        return obs, actions, next_obs, *ends.T  # (B, obs_dim), (B, act_dim), (B, obs_dim), (B,), (B,)
+    def sample(self, batch_size, rng, device):
+        """A minibatch of tensors (B, ...), drawn uniformly with replacement."""
+        i = rng.integers(min(self.added, self.capacity), size=batch_size)
+        return to_tensors({name: array[i] for name, array in self.arrays.items()}, device)
 
-    def state_dict(self):
-        return {"rows": torch.from_numpy(self.rows[: self.added]), "added": self.added}  # no copy, rows so far only
+    def state_dict(self):  # of what is filled, without a copy
+        filled = {name: torch.from_numpy(x[: self.added]) for name, x in self.arrays.items()}
+        return filled | {"added": self.added}
 
     def load_state_dict(self, state):
-        self.rows[: state["added"]], self.added = state["rows"], state["added"]
+        self.added = state["added"]
+        for name, array in self.arrays.items():
+            array[: self.added] = state[name]
 
 
-def update(online, targets, optimizer, batch, args):
-    """A step down the squared error and up E[Q(s, μ(s))], then the targets, for tensors (B, ...); returns losses."""
-    (policy, critic), (target_policy, target_critic) = online, targets
-    obs, actions, next_obs, rewards, terminated = batch
-    next_values = target_critic(torch.cat([next_obs, target_policy.mean(next_obs)], 1)).detach()  # (B,)
-    y = rewards + args.gamma * next_values * (1 - terminated)  # a time limit bootstraps, a death not
-    value_loss = ((critic(torch.cat([obs, actions], 1)) - y) ** 2).mean()
-    u = policy.mean[:-1](obs)  # (B, act_dim), μ = tanh(u); beyond ±3 tanh is so flat that no gradient of Q leads back
-    policy_loss = ((u.abs() - 3).relu() ** 2).mean() - critic(torch.cat([obs, u.tanh()], 1)).mean()
-    optimizer.zero_grad()
+def update(networks, target_networks, optimizers, batch, args):
+    """One gradient step each of critic and policy on tensors (B, ...); returns scalars to log."""
+    policy, critic = networks
+    target_policy, target_critic = target_networks
+    obs, next_obs = batch["obs"], batch["next_obs"]
+
+    # the critic's regression on y
+    with torch.no_grad():
+        next_values = target_critic(next_obs, target_policy.mu(next_obs))  # (B,)
+        y = batch["rewards"] + args.gamma * next_values * (1 - batch["terminated"])
+    value_loss = ((critic(obs, batch["actions"]) - y) ** 2).mean()
+
+    # the deterministic policy gradient; beyond ±3 tanh is so flat that no gradient of Q leads back
+    u = policy.u(obs)  # (B, act_dim)
+    mean_q = critic(obs, u.tanh()).mean()
+    policy_loss = ((u.abs() - 3).relu() ** 2).mean() - mean_q
+
+    policy_optimizer, critic_optimizer = optimizers
+    critic_optimizer.zero_grad()
     value_loss.backward()
-    policy_loss.backward(inputs=[*policy.parameters()])  # by the chain rule -∇_θ μ(s) ∇_a Q(s, a); nothing for w
-    optimizer.step()
-    torch._foreach_lerp_([*targets.parameters()], [p.data for p in online.parameters()], args.tau)  # τ of the way
-    return torch.stack([policy_loss, value_loss, (u.abs() > 2.65).float().mean()]).detach()  # last: saturation
+    policy_optimizer.zero_grad()
+    policy_loss.backward(inputs=list(policy.parameters()))  # nothing for the critic
+    critic_optimizer.step()
+    policy_optimizer.step()
+
+    with torch.no_grad():
+        for network, target_network in zip(networks, target_networks):
+            for p, target_p in zip(network.parameters(), target_network.parameters()):
+                target_p.lerp_(p, args.tau)  # τ p + (1 - τ) p'
+
+    return {
+        "value_loss": value_loss.detach(),
+        "policy_loss": policy_loss.detach(),
+        "mean_q": mean_q.detach(),
+        "saturation": (u.detach().abs() > 2.65).float().mean(),  # fraction with |μ| > 0.99
+    }
+
+
+def collect_transition(envs, policy, obs, rng, learning, episodes):
+    """A step of N environments: a transition, arrays (N, ...), and the next obs.
+
+    Actions are uniform until learning starts. Return and length of ended episodes are appended.
+    """
+    shape = (envs.num_envs, policy.low.numel())
+    if learning:
+        actions = policy.sample(obs, rng.standard_normal(shape))
+    else:
+        actions = torch.from_numpy(rng.uniform(-1, 1, shape)).float().to(policy.low.device)
+    env_actions = policy.to_bounds(actions).numpy(force=True)
+    next_obs, rewards, terminated, truncated, info = envs.step(env_actions)
+    done = terminated | truncated
+
+    true_next_obs = next_obs.copy()
+    if done.any():  # there next_obs is already the first observation of the next episode
+        true_next_obs[done] = np.stack(info["final_obs"][done])
+        for name in ("episodic_return", "episodic_length"):
+            episodes[name] += info["final_info"][name][done].tolist()
+
+    transition = {
+        "obs": obs,
+        "actions": actions.numpy(force=True),
+        "rewards": rewards,
+        "next_obs": true_next_obs,
+        "terminated": terminated,
+    }
+    return transition, next_obs
+
+
+def make_networks(obs_dim, action_space, args, device):
+    """Policy and critic, their target networks, and an optimizer for each of the two."""
+    policy = Policy(obs_dim, action_space.low, action_space.high, args.exploration_noise)
+    critic = QNetwork(obs_dim, action_space.low.size)
+    networks = nn.ModuleList([policy, critic]).to(device)
+    target_networks = deepcopy(networks).requires_grad_(False)
+    lr = args.learning_rate
+    optimizers = [torch.optim.Adam(n.parameters(), lr, fused=True) for n in networks]
+    return networks, target_networks, optimizers
+
+
+def train(args):
+    """Trains, or resumes the run in args.run_dir, and evaluates; returns the run directory.
+
+    Where args.run_dir is empty, it is set to a new directory.
+    Raises UsageError for bad input, FloatingPointError where a number is no longer finite.
+    """
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
+    torch.set_flush_denormal(True)  # Adam's moments of idle units become denormals, which are slow
+    torch.manual_seed(args.seed)
+    device = choose_device(args.device)
+    if args.capture_video:
+        check_video(args.env_id)
+
+    with closing(make_vector_env(args.env_id, args.num_envs)) as envs:
+        obs_dim, action_space = envs.single_observation_space.shape[0], envs.single_action_space
+        check_bounds(args.env_id, action_space)
+        networks, target_networks, optimizers = make_networks(obs_dim, action_space, args, device)
+        policy, critic = networks
+        replay = make_replay(args.buffer_size, obs_dim, action_space.low.size)
+        modules = {
+            "policy": policy,
+            "critic": critic,
+            "target_networks": target_networks,
+            "policy_optimizer": optimizers[0],
+            "critic_optimizer": optimizers[1],
+            "replay": replay,
+        }
+
+        # start, or resume
+        step, last_returns = open_run(args, modules)
+        if step >= args.total_timesteps and print_result(args.run_dir, step):
+            return Path(args.run_dir)
+        save_checkpoint(args, modules, step, last_returns)
+        log = Log(args, step)
+        obs = start_episodes(envs, args.seed, step)
+        losses, episodes = [], defaultdict(list)
+
+        while step < args.total_timesteps:
+            # random numbers depend on the seed and the step alone: there is no random state to save
+            rng = np.random.default_rng([args.seed, step])
+
+            # act, and store the transition
+            learning = step >= args.learning_starts
+            transition, obs = collect_transition(envs, policy, obs, rng, learning, episodes)
+            step += args.num_envs
+            check_finite(transition, step)
+            replay.add(transition)
+
+            # improve critic and policy, by one update for each environment
+            for _ in range(args.num_envs if learning else 0):
+                batch = replay.sample(args.batch_size, rng, device)
+                losses.append(update(networks, target_networks, optimizers, batch, args))
+                check_finite(losses[-1], step)
+
+            saving = has_passed(step, args.checkpoint_interval, args.num_envs)
+            if saving or has_passed(step, 1000, args.num_envs) or step >= args.total_timesteps:
+                check_finite(networks.state_dict(), step)
+                last_returns = (last_returns + episodes["episodic_return"])[-100:]
+                charts = episodes | {"learning_rate": args.learning_rate}
+                log.write(step, charts, mean_losses(losses), last_returns)
+                losses, episodes = [], defaultdict(list)
+
+            if saving:
+                # environments cannot be saved: new episodes here make a resumed run the same run
+                save_checkpoint(args, modules, step, last_returns)
+                obs = start_episodes(envs, args.seed, step)
+
+        save_checkpoint(args, modules, step, last_returns)
+
+    finish(args, step, last_returns, log)
+    return Path(args.run_dir)
+
+
+# --------------------------------------------------------------------------------------------------
+# The algorithm
+
+
+# --------------------------------------------------------------------------------------------------
+# What every training script needs, and a first reading may skip. The environment
+
+
+def make_env(env_id, video_dir=None):
+    """An environment with flat observations; with video_dir, its first episode is recorded."""
+    gym.logger.min_level = gym.logger.ERROR  # no warning that -v4 is not the newest version
+    mujoco.set_mju_user_warning(print_warning)
+    try:
+        render = {"render_mode": "rgb_array"} if video_dir else {}
+        env = gym.make(env_id, disable_env_checker=True, **render)
+        env = gym.wrappers.FlattenObservation(env)  # also copies: some environments reuse one array
+    except (gym.error.Error, ImportError, NotImplementedError) as error:
+        raise UsageError(f"cannot make {env_id}: {error}") from error
+    for space in (env.observation_space, env.action_space):
+        if not isinstance(space, gym.spaces.Box):
+            raise UsageError(f"{env_id} has the space {space}; a Box is needed")
+    if not np.issubdtype(env.action_space.dtype, np.floating):
+        raise UsageError(f"{env_id} acts in {env.action_space}; a floating-point Box is needed")
+    if video_dir:
+        env = record_video(env, video_dir)
+    return Episode(env)
+
+
+class Episode(gym.Wrapper):
+    """Keeps what training uses: float rewards, and no info but an episode's return and length."""
+
+    def reset(self, *, seed=None, options=None):
+        self.episode_return, self.episode_length = 0.0, 0
+        obs, _ = self.env.reset(seed=seed)
+        return obs, {}
+
+    def step(self, action):
+        obs, reward, terminated, truncated, _ = self.env.step(action)
+        self.episode_return += float(reward)
+        self.episode_length += 1
+        info = {}
+        if terminated or truncated:
+            info["episodic_return"] = self.episode_return
+            info["episodic_length"] = self.episode_length
+        return obs, float(reward), terminated, truncated, info
+
+
+def make_vector_env(env_id, num_envs, video_dir=None):
+    env_fns = [lambda: make_env(env_id)] * num_envs
+    env_fns[0] = lambda: make_env(env_id, video_dir)
+    return gym.vector.SyncVectorEnv(env_fns, autoreset_mode="SameStep")
+
+
+def start_episodes(envs, seed, step):
+    """New episodes; their initial states depend on seed, step and the environment's number."""
+    seeds = np.random.SeedSequence([seed, step]).generate_state(WORLD_SIZE * envs.num_envs)
+    own_seeds = seeds.reshape(WORLD_SIZE, envs.num_envs)[RANK]
+    obs, _ = envs.reset(seed=[int(s) % 2**31 for s in own_seeds])
+    return obs
+
+
+def record_video(env, video_dir):
+    if sys.platform == "linux" and "DISPLAY" not in os.environ:
+        os.environ.setdefault("MUJOCO_GL", "egl")  # renders without a display
+    try:
+        renderer = getattr(env.unwrapped, "mujoco_renderer", None)
+        if renderer and renderer.camera_id == -1 and renderer.model.ncam > 0:
+            renderer.camera_id = 0  # in Gymnasium's models the first camera follows the agent
+        env.reset()
+        env.render()
+        return gym.wrappers.RecordVideo(env, video_dir, episode_trigger=lambda i: i == 0)
+    except Exception as error:  # of many types: OpenGL or a package may be missing
+        raise UsageError(f"cannot record a video (see README, Video): {error}") from error
+
+
+def check_video(env_id):
+    """Raises UsageError before training, not after it, where no video can be recorded."""
+    with tempfile.TemporaryDirectory() as directory:
+        make_env(env_id, directory).close()
+
+
+def print_warning(text):
+    """Prints MuJoCo's warnings, except one about HalfCheetah's model that a user cannot mend."""
+    if "settotalmass" not in text:
+        tqdm.write(f"MuJoCo: {text}", file=sys.stderr)
+
+
+def to_tensors(batch, device):
+    return {
+        name: torch.as_tensor(x, dtype=torch.float32, device=device) for name, x in batch.items()
+    }
+
+
+# --------------------------------------------------------------------------------------------------
+# The device, the replay's memory, intervals, and numbers that are not finite
+
+
+def check_bounds(env_id, action_space):
+    if not (action_space.high / 2 - action_space.low / 2 < 0.5e6).all():
+        raise UsageError(f"{env_id} acts in {action_space}; tanh needs finite bounds")
+
+
+def make_replay(capacity, obs_dim, act_dim):
+    try:
+        return Replay(capacity, obs_dim, act_dim)
+    except (MemoryError, ValueError) as error:
+        raise UsageError(f"--buffer-size {capacity}: {error}") from error
+
+
+def has_passed(step, interval, num_new):
+    """Whether a multiple of the interval lies in the last num_new steps."""
+    return step // interval > (step - num_new) // interval
+
+
+def mean_losses(losses):
+    """Means over updates, of a list of dicts."""
+    names = losses[0] if losses else []
+    return {name: torch.stack([x[name] for x in losses]).mean() for name in names}
+
+
+def choose_device(name):
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    try:
+        return torch.zeros(1, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(str(error).splitlines()[0]) from error
+
+
+def check_finite(values, step):
+    """Stops a run before a number that is not finite is acted upon or saved."""
+    for name, x in values.items():
+        if not torch.as_tensor(x).isfinite().all():
+            raise FloatingPointError(f"{name} is not finite at step {step}")
+
+
+# --------------------------------------------------------------------------------------------------
+# The run directory: args.json, checkpoint.pt, TensorBoard events, result.json, videos
+
+
+def open_run(args, modules):
+    """Creates the run directory, or restores its run; returns the step and the last returns."""
+    if not args.run_dir:
+        name = f"{args.env_id}__{SCRIPT}__{args.seed}__{time.time_ns()}"
+        args.run_dir = "runs/" + name.replace("/", "_").replace(":", "_")
+    try:
+        Path(args.run_dir).mkdir(parents=True, exist_ok=True)
+        files = set(os.listdir(args.run_dir)) - {"checkpoint.tmp"}
+    except OSError as error:
+        raise UsageError(str(error)) from error
+    if not os.access(args.run_dir, os.W_OK):
+        raise UsageError(f"cannot write to {args.run_dir}")
+
+    step, last_returns = 0, []
+    if "checkpoint.pt" in files:
+        step, last_returns = restore(args, modules)
+    elif files:
+        raise UsageError(f"{args.run_dir} holds {min(files)} but no run: choose another directory")
+    return step, last_returns
+
+
+def restore(args, modules):
+    checkpoint = load_checkpoint(args.run_dir)
+    may_differ = ["run_dir", "evaluate", "eval_episodes", "capture_video", "device"]
+    for name, old in checkpoint["args"].items():
+        new = getattr(args, name, None)
+        longer = name == "total_timesteps" and new > old
+        if new != old and name not in may_differ and not longer:
+            raise UsageError(f"{args.run_dir} was started with {name} {old}, not {new}")
+    for name, module in modules.items():
+        module.load_state_dict(deepcopy(checkpoint[name]))  # Adam would keep the mapped file open
+    return checkpoint["step"], checkpoint["last_returns"]
+
+
+def save_checkpoint(args, modules, step, last_returns):
+    """Writes a new file and renames it, so that a crash never leaves half a checkpoint."""
+    if RANK > 0:
+        return
+    checkpoint = {
+        "script": SCRIPT,
+        "args": asdict(args),
+        "step": step,
+        "last_returns": last_returns,
+    }
+    for name, module in modules.items():
+        checkpoint[name] = module.state_dict()
+    temporary = Path(args.run_dir, "checkpoint.tmp")
+    try:
+        torch.save(checkpoint, temporary)
+        temporary.replace(Path(args.run_dir, "checkpoint.pt"))
+    finally:
+        temporary.unlink(missing_ok=True)  # there only if the disk is full
 
 
 def load_checkpoint(run_dir):
-    """The checkpoint of a run of this script; UsageError where none can be read."""
+    """The checkpoint of a run of this script; UsageError where there is none."""
     try:
-        return torch.load(Path(run_dir, "checkpoint.pt"), map_location="cpu", weights_only=True, mmap=True)[SCRIPT]
-    except Exception as error:  # torch.load has no common type for files that are missing, damaged or foreign
-        raise UsageError(f"{run_dir} holds no readable run of {SCRIPT}.py: {error!r}".split("\\n")[0]) from error
+        path = Path(run_dir, "checkpoint.pt")
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # of many types: the file may be missing, damaged or foreign
+        raise UsageError(f"{run_dir} holds no readable run ({type(error).__name__})") from error
+    if not isinstance(checkpoint, dict) or checkpoint.get("script") != SCRIPT:
+        raise UsageError(f"{run_dir} holds no run of {SCRIPT}.py")
+    return checkpoint
 
 
 def load_policy(run_dir):
-    """The policy of a run, on the CPU; UsageError where there is none."""
+    """The policy of a run, on the CPU: policy.act(obs) takes observations (N, obs_dim)."""
     state = load_checkpoint(run_dir)["policy"]
-    policy = Policy(state["mean.0.weight"].shape[1], *state["bounds"][:2])
+    policy = Policy(state["u.0.weight"].shape[1], state["low"], state["high"])
     policy.load_state_dict(state)
     return policy
 
 
-def save_checkpoint(args, modules, **values):
-    half = Path(args.run_dir, "checkpoint.tmp")  # a crash at any moment leaves a whole checkpoint, the old or the new
-    try:
-        torch.save({SCRIPT: {"args": asdict(args), **values} | {k: x.state_dict() for k, x in modules.items()}}, half)
-        half.replace(Path(args.run_dir, "checkpoint.pt"))
-    finally:
-        half.unlink(missing_ok=True)
+class Log:
+    """TensorBoard events and a progress bar; only process 0 writes, and of its own batches."""
+
+    def __init__(self, args, step):
+        self.first_step = self.step = step
+        self.start_time = time.time()
+        self.steps_per_second = None
+        if RANK > 0:
+            return
+        print(f"{SCRIPT} on {args.env_id}, seed {args.seed}: {args.run_dir}")
+        versions = {name: version(name) for name in ("torch", "numpy", "gymnasium", "mujoco")}
+        text = json.dumps({"script": SCRIPT} | asdict(args) | {"versions": versions}, indent=4)
+        Path(args.run_dir, "args.json").write_text(text)
+        self.writer = SummaryWriter(args.run_dir, purge_step=step + 1)
+        self.writer.add_text("hyperparameters", text, step + 1)
+        self.bar = tqdm(initial=step, total=args.total_timesteps, unit=" steps", disable=None)
+
+    def write(self, step, charts, losses, last_returns):
+        if RANK > 0:
+            return
+        self.steps_per_second = (step - self.first_step) / (time.time() - self.start_time)
+        self.writer.add_scalar("charts/SPS", self.steps_per_second, step)
+        for name, values in charts.items():
+            if np.size(values) > 0:
+                self.writer.add_scalar(f"charts/{name}", np.mean(values), step)
+        for name, x in losses.items():
+            self.writer.add_scalar(f"losses/{name}", float(x), step)
+        self.writer.flush()
+
+        mean_return = np.mean(last_returns) if last_returns else np.nan
+        self.bar.set_postfix_str(f"return {mean_return:.1f}")
+        self.bar.update(step - self.step)
+        if self.bar.disable and step // 50_000 > self.step // 50_000:  # no terminal
+            speed = f"{self.steps_per_second:,.0f} steps/s"
+            print(f"{step:,} steps, {speed}, return {mean_return:.1f}", flush=True)
+        self.step = step
 
 
-def open_run(args, modules):
-    """Makes args.run_dir or loads the run that it holds; UsageError, nothing changed, for other files or arguments."""
-    name = f"{args.env_id}__{SCRIPT}__{args.seed}__{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09}"
-    args.run_dir = str(args.run_dir) or "runs/" + name.replace("/", "_").replace(":", "_")
-    folder, checkpoint = Path(args.run_dir), {"step": 0, "recent": []}
-    folder.mkdir(parents=True, exist_ok=True)
-    if (folder / "checkpoint.pt").exists():
-        checkpoint = load_checkpoint(folder)
-        free = {"run_dir", "evaluate", "eval_episodes", "capture_video", "device"}  # they change no number of a run
-        for key in sorted(asdict(args).keys() - free):
-            old, new = checkpoint["args"].get(key), getattr(args, key)
-            if new != old and not (key == "total_timesteps" and new > old):
-                raise UsageError(f"{folder} was started with {key} {old}, not {new}")
-        for name, module in modules.items():
-            module.load_state_dict(checkpoint[name])
-    elif odd := {x.name.split(".")[0] for x in folder.iterdir()} - {"args", "checkpoint", "events", "result", "videos"}:
-        raise UsageError(f"{folder} holds other things, such as {min(odd)}: choose another folder")
-    return checkpoint["step"], checkpoint["recent"]
+def finish(args, step, last_returns, log):
+    """Evaluates the trained policy and writes result.json."""
+    if RANK > 0:
+        return
+    log.bar.close()
+    result = evaluate(args.run_dir, args.eval_episodes, args.capture_video)
+    for mode in MODES:
+        log.writer.add_scalar(f"charts/{mode}_return", result[mode]["mean"], step)
+    log.writer.close()
+    result["training_return"] = float(np.mean(last_returns)) if last_returns else None
+    result["steps"] = step
+    result["steps_per_second"] = log.steps_per_second
+    temporary = Path(args.run_dir, "result.tmp")
+    temporary.write_text(json.dumps(result))
+    temporary.replace(Path(args.run_dir, "result.json"))
 
 
-def check_finite(step, stride, columns):
-    """FloatingPointError at the first row, in time order, that is not finite; row i is of step + (i + 1) · stride."""
-    bad = np.stack([~np.isfinite(x).reshape(len(x), -1).all(1) for x in columns.values()], 1)  # (rows, columns)
-    for i, column in np.argwhere(bad)[:1]:
-        raise FloatingPointError(f"{list(columns)[column]} is not finite at step {step + (i + 1) * stride}")
+def print_result(run_dir, step):
+    """Prints the result that a finished run had at this step; False where there is none."""
+    path = Path(run_dir, "result.json")
+    result = json.loads(path.read_text()) if path.exists() else {"steps": None}
+    if result["steps"] != step:
+        return False
+    if RANK == 0:
+        print(json.dumps(result))
+    return True
 
 
-def evaluate(run_dir, episodes=20, capture_video=False, ways=("deterministic", "sampled")):
-    """Plays a run from fixed start seeds, by mean, then by sampled actions: {way: {"mean", "std", "returns"}}."""
-    policy, env_id, results = load_policy(run_dir), load_checkpoint(run_dir)["args"]["env_id"], {}
-    for way in ways:
-        video_dir = f"{run_dir}/videos" if capture_video and way == "deterministic" else None
-        makers = [lambda: make_env(env_id, video_dir)] + [lambda: make_env(env_id)] * (episodes - 1)
-        envs, rng = gym.vector.SyncVectorEnv(makers, autoreset_mode="SameStep"), np.random.default_rng(0)
-        obs, _ = envs.reset(seed=[10**6 + episode for episode in range(episodes)])
-        returns, going, steps = np.zeros(episodes), np.ones(episodes, bool), 0
-        while going.any() and steps < 10_000:
-            noise = rng.standard_normal((episodes, policy.bounds[0].numel()), np.float32) * (way == "sampled")
-            obs, rewards, terminated, truncated, _ = envs.step(policy.act(obs, noise))
-            returns, going, steps = returns + rewards * going, going & ~(terminated | truncated), steps + 1
-        envs.close()
-        results[way] = {"mean": float(returns.mean()), "std": float(returns.std()), "returns": returns.tolist()}
-        print(f"{way}: {returns.mean():.1f} ± {returns.std():.1f}", f"{sum(going)} cut at 10,000 steps" * any(going))
+def evaluate(run_dir, episodes=20, capture_video=False):
+    """Returns from fixed initial states, with the mean action and with sampled actions."""
+    policy = load_policy(run_dir)
+    env_id = load_checkpoint(run_dir)["args"]["env_id"]
+    video_dir = f"{run_dir}/videos" if capture_video else None
+    results = {}
+    with closing(make_vector_env(env_id, episodes, video_dir)) as envs:
+        for mode in MODES:
+            returns, num_cut = play_episodes(envs, policy, mode)
+            results[mode] = {
+                "mean": returns.mean(),
+                "std": returns.std(),
+                "returns": returns.tolist(),
+            }
+            note = f" ({num_cut} cut at 10,000 steps)" if num_cut > 0 else ""
+            print(f"{mode}: {returns.mean():.1f} ± {returns.std():.1f}{note}")
     return results
 
 
-def train(args):
-    """Trains or goes on, evaluates, returns the run's folder; UsageError for bad input, FloatingPointError for NaN."""
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))  # a second one saves a tenth of an update
-    torch.set_flush_denormal(True)  # Adam's moments of idle units shrink to denormals: 15 % of an update's time
-    torch.manual_seed(args.seed)
-    N, T = args.num_envs, min(1_000, args.checkpoint_interval)  # T steps of each from one point of the log to the next
-    envs = gym.vector.SyncVectorEnv([lambda: make_env(args.env_id)] * N, autoreset_mode="SameStep")
-    obs_dim, space = envs.single_observation_space.shape[0], envs.single_action_space
-    if not space.is_bounded():
-        raise UsageError(f"{args.env_id}: a policy that ends in tanh needs finite bounds for each action")
+def play_episodes(envs, policy, mode):
+    """One episode in each environment: returns (N,), and how many did not end in 10,000 steps."""
+    rng = np.random.default_rng(0)
+    obs, _ = envs.reset(seed=10**6)  # and the seeds after it
+    returns, running = np.zeros(envs.num_envs), np.ones(envs.num_envs, dtype=bool)
+    for _ in range(10_000):
+        noise = rng.standard_normal((envs.num_envs, policy.low.numel()), np.float32)
+        noise = noise if mode == "sampled" else 0.0
+        obs, rewards, terminated, truncated, _ = envs.step(policy.act(obs, noise))
+        returns[running] += rewards[running]
+        running &= ~(terminated | truncated)
+        if not running.any():
+            break
+    return returns, int(running.sum())
+
+
+# --------------------------------------------------------------------------------------------------
+# The command line
+
+
+class UsageError(Exception):
+    """A mistake that the user can correct: one line and exit status 2."""
+
+
+def check_ranges(args):
+    args.run_dir = str(args.run_dir)  # a notebook may pass a Path
+    for name, value in asdict(args).items():
+        if isinstance(value, np.generic):  # from a sweep with NumPy; files want plain numbers
+            setattr(args, name, value.item())
+        if name in ("gamma", "gae_lambda", "tau"):
+            valid = 0 <= value <= 1
+        elif name in ("seed", "vf_coef", "ent_coef", "learning_starts", "exploration_noise"):
+            valid = 0 <= value < 2**63
+        else:
+            valid = isinstance(value, (str, bool)) or 0 < value < 2**63
+        if not valid:
+            raise UsageError(f"--{name.replace('_', '-')} {value} is out of range")
+
+
+def main():
+    args = tyro.cli(Args, description=__doc__)
     try:
-        device = torch.device(("cpu", "cuda")[torch.cuda.is_available()] if args.device == "auto" else args.device)
-        policy = Policy(obs_dim, space.low, space.high, args.exploration_noise)
-        critic = nn.Sequential(relu_net(obs_dim + space.low.size, 1), nn.Flatten(0))  # Q(s, a) is (B,), never (B, 1)
-        online = nn.ModuleList([policy, critic]).to(device)
-        targets, replay = copy.deepcopy(online).requires_grad_(False), Replay(args.buffer_size, obs_dim, space.low.size)
-        optimizer = torch.optim.Adam(online.parameters(), args.learning_rate, fused=True)
-        modules = dict(policy=policy, critic=critic, targets=targets, optimizer=optimizer, replay=replay)
-        step, recent = open_run(args, modules)
-    except (OSError, RuntimeError, AssertionError, MemoryError, ValueError) as error:
-        raise UsageError(str(error).split("\n")[0]) from error
-    make_env(args.env_id, f"{args.run_dir}/videos" if args.capture_video else None).close()  # can it be filmed?
-    print(f"{SCRIPT} on {args.env_id}, seed {args.seed}, {device}: {args.run_dir}")
-    first, result_file = step, Path(args.run_dir, "result.json")
-    if step >= args.total_timesteps and result_file.exists() and f'"steps": {step}}}' in result_file.read_text():
-        print(result_file.read_text())
-        return Path(args.run_dir)
-    versions = {x: version(x) for x in ("torch", "numpy", "gymnasium", "mujoco") if x in sys.modules}
-    run = json.dumps({"script": SCRIPT, **asdict(args), "versions": versions}, indent=4)
-    Path(args.run_dir, "args.json").write_text(run)
-    writer, start, sps = SummaryWriter(args.run_dir, purge_step=step + 1), time.time(), None
-    writer.add_text("hyperparameters", run, step + 1)  # purged like what follows
-    progress = tqdm(initial=step, total=args.total_timesteps, unit=" steps", unit_scale=True, disable=None)
-    while step < args.total_timesteps:
-        if step == first or step % (args.checkpoint_interval * N) < T * N:  # start anew, so that going on is exact
-            save_checkpoint(args, modules, step=step, recent=recent)
-            seeds = [np.random.SeedSequence([args.seed, step, i]).generate_state(1)[0] for i in range(N)]
-            obs, sums = envs.reset(seed=[int(seed) for seed in seeds])[0], np.zeros((N, 2))
-        rows, losses, rng = [], [], np.random.default_rng([args.seed, step])  # a function of the place: nothing to save
-        while len(rows) < T and step < args.total_timesteps:
-            noise = rng.standard_normal((N, space.low.size), np.float32)
-            actions = policy.sample(obs, noise) if step >= args.learning_starts else rng.uniform(-1, 1, noise.shape)
-            next_obs, rewards, terminated, truncated, info = envs.step(policy.to_bounds(actions))
-            successors, done = next_obs.copy(), terminated | truncated
-            if done.any():  # there next_obs is the first observation of a new episode
-                successors[done] = np.stack(info["final_obs"][done])
-            sums = sums + np.stack([rewards, np.ones(N)], -1)  # return, length
-            rows.append((obs, actions, rewards, successors, done, sums))
-            replay.add(obs, actions, successors, rewards, terminated)
-            obs, sums, step = next_obs, sums * ~done[:, None], step + N
-            for _ in range(N * (step >= args.learning_starts + N)):
-                losses.append(update(online, targets, optimizer, replay.sample(args.batch_size, rng, device), args))
-        batch = dict(zip(("obs", "actions", "rewards", "next_obs", "done", "sums"), map(np.stack, zip(*rows))))
-        check_finite(step - len(rows) * N, N, batch)
-        if losses:  # and the weights: under a finite loss the last gradient may be infinite
-            losses = dict(zip(("policy_loss", "value_loss", "saturation"), torch.stack(losses).T.cpu().numpy()))
-            check_finite(step, 0, losses)
-            check_finite(step, 0, {"weights": nn.utils.parameters_to_vector(online.parameters()).numpy(force=True)})
-        sps, lr = (step - first) / (time.time() - start), args.learning_rate
-        returns, lengths = batch["sums"][batch["done"]].T  # of the episodes that have ended
-        recent = (recent + returns.tolist())[-100:]
-        episodes = dict(episodic_return=returns.mean(), episodic_length=lengths.mean()) if len(returns) else {}
-        for name, value in {"SPS": sps, "learning_rate": lr, **episodes, **dict(losses)}.items():
-            writer.add_scalar(f"{'losses' if name in losses else 'charts'}/{name}", np.mean(value), step)
-        writer.flush()
-        progress.set_postfix_str(f"return {np.mean(recent or np.nan):.1f}")
-        progress.update(len(rows) * N)
-        if progress.disable and step % 10_000 < T * N:  # no terminal
-            print(f"{step:,} steps, {sps:,.0f} steps/s, return {np.mean(recent or np.nan):.1f}")
-    save_checkpoint(args, modules, step=step, recent=recent)
-    result = evaluate(args.run_dir, args.eval_episodes, args.capture_video, WAYS)
-    writer.add_scalar("charts/deterministic_return", result["deterministic"]["mean"], step)
-    writer.close()
-    result |= {"training_return": float(np.mean(recent)) if recent else None, "steps_per_second": sps, "steps": step}
-    result_file.write_text(json.dumps(result))  # the steps come last: where they stand, the file is whole
-    return Path(args.run_dir)
+        if args.evaluate:
+            print(f"{args.evaluate} at step {load_checkpoint(args.evaluate)['step']:,}")
+            evaluate(args.evaluate, args.eval_episodes, args.capture_video)
+        else:
+            train(args)
+    except KeyboardInterrupt:
+        command = ["python", *sys.argv]
+        if args.run_dir and "--run-dir" not in command:
+            command += ["--run-dir", args.run_dir]
+        tqdm.write(f"interrupted; to resume: {shlex.join(command)}")
+        sys.exit(130)
 
 
 if __name__ == "__main__":
     try:
-        args = tyro.cli(Args, description=__doc__)
-        evaluate(args.evaluate, args.eval_episodes, args.capture_video, WAYS) if args.evaluate else train(args)
+        main()
     except (UsageError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        tqdm.write(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
-    except KeyboardInterrupt:
-        print(f"\nstopped; to go on: python {shlex.join(sys.argv + ['--run-dir', args.run_dir] * bool(args.run_dir))}")
-        sys.exit(130)

@@ -89,6 +89,8 @@ class Args:
 
     def __post_init__(self):
         check_ranges(self)
+        if WORLD_SIZE > 1 and not self.run_dir:
+            raise UsageError("torchrun needs --run-dir, a directory that all processes share")
         if self.minibatch_size > self.num_envs * self.num_steps:
             size = f"--minibatch-size {self.minibatch_size}"
             raise UsageError(f"{size} exceeds num_envs * num_steps: lower it")
@@ -333,12 +335,16 @@ def train(args):
             "reward_scaler": reward_scaler,
         }
 
+        # start, or resume
         init_processes()
         step, last_returns = open_run(args, modules)
+        check_same_directory(args, step)
         if step >= args.total_timesteps and print_result(args.run_dir, step):
             return Path(args.run_dir)
+        save_checkpoint(args, modules, step, last_returns)
         log = Log(args, step)
         obs = start_episodes(envs, args.seed, step)
+
         batch_size = args.num_steps * args.num_envs * WORLD_SIZE  # of all processes
         while step < args.total_timesteps:
             # random numbers depend on the seed and the step alone: there is no random state to save
@@ -349,7 +355,7 @@ def train(args):
             # collect a batch with the current policy
             old_policy.load_state_dict(policy.state_dict())
             batch, obs, episodes = collect_rollout(envs, old_policy, obs, noise)
-            check_rollout(batch, step)
+            check_rollout(batch, step, args.num_envs * WORLD_SIZE)
             last_returns = (last_returns + episodes["episodic_return"])[-100:]
 
             # improve the policy
@@ -559,6 +565,12 @@ def init_processes():
         atexit.register(distributed.destroy_process_group)
 
 
+def check_same_directory(args, step):
+    """Before anything is written: all processes must have read the same step."""
+    if world_sum(torch.tensor(step)) != WORLD_SIZE * step:
+        raise UsageError(f"{args.run_dir} is not the same directory for all processes")
+
+
 def choose_device(name):
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -577,14 +589,13 @@ def check_finite(values, step):
             raise FloatingPointError(f"{name} is not finite at step {step}")
 
 
-def check_rollout(batch, step):
-    """Like check_finite, for arrays (T, N, ...): names the first step that went wrong."""
+def check_rollout(batch, step, steps_per_row):
+    """Like check_finite, for the arrays of a rollout: names the first step that went wrong."""
     if all(np.isfinite(x).all() for x in batch.values()):
         return
-    num_steps, num_envs = batch["rewards"].shape
-    for t in range(num_steps):
-        transitions = {name: x[t] for name, x in batch.items()}
-        check_finite(transitions, step + (t + 1) * num_envs * WORLD_SIZE)
+    for t in range(len(batch["rewards"])):
+        row = {name: x[t] for name, x in batch.items()}
+        check_finite(row, step + (t + 1) * steps_per_row)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -601,20 +612,14 @@ def open_run(args, modules):
         files = set(os.listdir(args.run_dir)) - {"checkpoint.tmp"}
     except OSError as error:
         raise UsageError(str(error)) from error
+    if not os.access(args.run_dir, os.W_OK):
+        raise UsageError(f"cannot write to {args.run_dir}")
 
     step, last_returns = 0, []
     if "checkpoint.pt" in files:
         step, last_returns = restore(args, modules)
     elif files:
         raise UsageError(f"{args.run_dir} holds {min(files)} but no run: choose another directory")
-    if world_sum(torch.tensor(step)) != WORLD_SIZE * step:
-        raise UsageError(f"{args.run_dir} is not the same directory for all processes")
-
-    if step < args.total_timesteps:
-        try:
-            save_checkpoint(args, modules, step, last_returns)  # before anything else
-        except (OSError, RuntimeError) as error:
-            raise UsageError(f"cannot write to {args.run_dir}: {error}") from error
     return step, last_returns
 
 
@@ -697,7 +702,7 @@ class Log:
             if np.size(values) > 0:
                 self.writer.add_scalar(f"charts/{name}", np.mean(values), step)
         for name, x in losses.items():
-            self.writer.add_scalar(f"losses/{name}", x.item(), step)
+            self.writer.add_scalar(f"losses/{name}", float(x), step)
         self.writer.flush()
 
         mean_return = np.mean(last_returns) if last_returns else np.nan
@@ -782,14 +787,12 @@ class UsageError(Exception):
 
 def check_ranges(args):
     args.run_dir = str(args.run_dir)  # a notebook may pass a Path
-    if WORLD_SIZE > 1 and not args.run_dir:
-        raise UsageError("torchrun needs --run-dir, a directory that all processes share")
     for name, value in asdict(args).items():
         if isinstance(value, np.generic):  # from a sweep with NumPy; files want plain numbers
             setattr(args, name, value.item())
         if name in ("gamma", "gae_lambda", "tau"):
             valid = 0 <= value <= 1
-        elif name in ("seed", "vf_coef", "ent_coef"):
+        elif name in ("seed", "vf_coef", "ent_coef", "learning_starts", "exploration_noise"):
             valid = 0 <= value < 2**63
         else:
             valid = isinstance(value, (str, bool)) or 0 < value < 2**63

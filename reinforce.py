@@ -1,351 +1,671 @@
-"""REINFORCE: the policy gradient from whole episodes, for continuous actions, in one file.
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#     "torch>=2.5", "numpy>=1.26", "gymnasium[mujoco]>=1.1", "mujoco>=3.1.6", "tyro>=0.9.2",
+#     "tensorboard>=2.16", "tqdm>=4.66",
+# ]
+# ///
+"""REINFORCE: the policy gradient from complete episodes, for continuous actions.
 
-    python reinforce.py --env-id Hopper-v4    # sampled actions then return about 800
+    python reinforce.py --env-id Hopper-v4
 
-Williams 1992, Machine Learning 8, with returns to go G_n = Σ_k γ^k r_{n+k}, n the step within the episode:
-    θ ← θ + α γ^n G_n ∇log π_θ(a_n|s_n)    climbs the discounted return of the start state.
-Practice drops γ^n, which all but ignores states after 1 / (1 - γ) steps; so does this script (--discounted-gradient
-restores it): all visited states count alike, the gradient of no objective in general (Nota, Thomas, arXiv:1906.07073).
-A batch is B steps, whole episodes of one environment, up to the first that ends at or after --num-steps steps; without
-a critic a return ends at a time limit too. The baseline is the mean of G over the batch. Beyond the paper: G is divided
-by its standard deviation, observations are normalised, and the step size, Adam's, falls linearly to 0."""
+Williams 1992, Machine Learning 8. Each iteration
+  1. plays complete episodes with the current policy, one after the other, until the batch has at
+     least --min-batch-steps steps,
+  2. computes the return to go from each step, G_n = r_n + γ r_{n+1} + γ² r_{n+2} + ...,
+  3. takes one gradient step to
 
-import atexit
+         maximize  E[(G - mean of G) log π(a|s)],
+
+     whose gradient is the policy gradient. Actions with a return above the mean become more likely.
+
+The mean of G over the batch is the baseline: it takes away noise, and the expected gradient stays.
+
+The gradient of the discounted return from the start has the weight γ^n at step n of an episode:
+θ ← θ + α γ^n G_n ∇log π(a_n|s_n). Practice drops γ^n, which all but ignores steps n > 1 / (1 - γ),
+and so does this script: every visited state counts alike, which is the gradient of no objective in
+general (Nota and Thomas, arXiv:1906.07073). --discounted-gradient restores γ^n.
+
+Beyond the paper: G is divided by its standard deviation, Adam, orthogonal initial weights,
+normalized observations, a learning rate that decays to 0. Without a critic there is nothing to
+bootstrap from: the return ends at a time limit too. a2c_continuous.py adds the critic.
+
+Shapes: a batch is B steps of one environment.
+"""
+
 import json
 import os
 import shlex
 import sys
+import tempfile
 import time
-from dataclasses import asdict, dataclass, field
+from contextlib import closing
+from copy import deepcopy
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import gymnasium as gym
+import mujoco
 import numpy as np
 import torch
 import tyro
-from torch import distributed, nn
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-SCRIPT = Path(__file__).stem
-RANK, PROCESSES = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # torchrun's
+SCRIPT = "reinforce"
+MODES = ("deterministic", "sampled")  # of evaluation
+RANK = 0  # this script is one process
 
 
 @dataclass
 class Args:
     # The run
-    env_id: str = "Hopper-v4"  # any Gymnasium id with a Box action space; module:Name-v0 imports your own
-    seed: int = 1  # of the weights, the noise and the start states
-    total_timesteps: int = 1_000_000  # rounded up to whole batches
-    run_dir: str = ""  # folder of the run; where it holds one, that run goes on; empty: a new one under runs/
-    checkpoint_interval: int = 6_000  # steps between checkpoints, which fall between batches
-    evaluate: str = ""  # folder of a run to play instead of training; its arguments are taken from there
-    eval_episodes: int = 20  # episodes of each evaluation: by the mean action, and by sampled actions
-    capture_video: bool = False  # MP4 of an evaluation's first episode, in the run's videos/
-    # The machine
-    device: str = "auto"  # of the updates: cpu, cuda, cuda:1, mps; auto: cuda where there is one, else cpu
-    processes: int = field(default=PROCESSES, init=False)
+
+    env_id: str = "Hopper-v4"  # Gymnasium id with a Box action space; module:Name-v0 imports yours
+    seed: int = 1  # random seed of weights, action noise and initial states
+    total_timesteps: int = 1_000_000  # environment steps in all; a whole number of batches
+    run_dir: str = ""  # output directory, new if empty; a run that it holds is resumed
+    checkpoint_interval: int = 250_000  # environment steps between checkpoints
+    evaluate: str = ""  # run directory to evaluate instead of training
+    eval_episodes: int = 20  # episodes per evaluation and mode
+    capture_video: bool = False  # MP4 of the first evaluation episode
+    device: str = "auto"  # of the updates: cpu, cuda, mps; auto: cuda if available
+
     # The algorithm
-    num_steps: int = 1_000  # a batch ends with the first episode that ends at or after so many
-    gamma: float = 0.99  # discount; looks about 1 / (1 - gamma) steps ahead
-    learning_rate: float = 3e-3  # Adam's, falls linearly to 0
-    discounted_gradient: bool = False  # weigh step n of an episode by γ^n, as in the textbook
+
+    min_batch_steps: int = 1_000  # the episode with this step is the last of a batch
+    gamma: float = 0.99  # discount factor; looks about 1 / (1 - gamma) steps ahead
+    learning_rate: float = 3e-3  # initial learning rate of Adam; decays linearly to 0
+    discounted_gradient: bool = False  # weight γ^n for step n of an episode, as in the theory
 
     def __post_init__(self):
-        for name, value in asdict(self).items():
-            low, high = (0, 1) if name == "gamma" else (0 if name == "seed" else 1e-12, 2**63 - 1)
-            if type(value) in (int, float) and not low <= value <= high:
-                raise UsageError(f"--{name.replace('_', '-')} {value} is out of range")
-        if PROCESSES > 1 and not self.run_dir:
-            raise UsageError("--run-dir is needed under torchrun: from there a restart goes on")
+        check_ranges(self)
+        if "WORLD_SIZE" in os.environ:
+            raise UsageError(f"{SCRIPT}.py is one process: run it without torchrun")
 
 
-class UsageError(Exception):
-    """Bad input: one line and exit status 2."""
+# --------------------------------------------------------------------------------------------------
+# Networks
 
 
-def make_env(env_id, video_dir=None):
-    """An environment with flat observations; with video_dir, its first episode becomes an MP4 there."""
-    gym.logger.min_level = gym.logger.ERROR  # no word about the age of -v4, which the published scores are for
-    problems = Exception if video_dir else (gym.error.Error, ImportError, NotImplementedError)  # GL raises anything
-    try:
-        env = gym.make(env_id, disable_env_checker=True, **({"render_mode": "rgb_array"} if video_dir else {}))
-        env = gym.wrappers.FlattenObservation(env)  # also copies: some environments return their own buffer
-        if video_dir:
-            os.environ.setdefault("MUJOCO_GL", "glfw" if sys.platform != "linux" or "DISPLAY" in os.environ else "egl")
-            if renderer := getattr(env.unwrapped, "mujoco_renderer", None):  # the first camera follows the agent
-                renderer.camera_id = max(renderer.camera_id, min(renderer.model.ncam, 1) - 1)  # -1: one that stays
-            env.reset()
-            env.render()  # what is missing shows now, not after the training
-            env = gym.wrappers.RecordVideo(env, video_dir, lambda episode: episode == 0)
-    except problems as error:
-        raise UsageError(f"cannot make {env_id}{', or film it (README, Video)' * bool(video_dir)}: {error}") from error
-    if not isinstance(env.action_space, gym.spaces.Box) or not isinstance(env.observation_space, gym.spaces.Box):
-        raise UsageError(f"{env_id}: a Box is needed, not {env.action_space} and (flat) {env.observation_space}")
-    return env
+def linear(n_in, n_out, gain):
+    layer = nn.Linear(n_in, n_out)
+    nn.init.orthogonal_(layer.weight, gain)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
-def mlp(n_in, n_out, gain):  # two hidden layers of 64 tanh units; orthogonal weights, the last layer's times gain
-    net = nn.Sequential(nn.Linear(n_in, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, n_out))
-    for layer, scale in zip(net[::2], (2**0.5, 2**0.5, gain)):
-        nn.init.orthogonal_(layer.weight, scale)
-        nn.init.zeros_(layer.bias)
-    return net
-
-
-def average(*tensors):
-    """Sets each tensor to its mean over all processes, in one message; where there is one process, does nothing."""
-    if distributed.is_initialized():
-        vector = nn.utils.parameters_to_vector(tensors).detach() / PROCESSES
-        distributed.all_reduce(vector)
-        nn.utils.vector_to_parameters(vector, tensors)
-    return tensors
-
-
-def gradient_step(loss, optimizer, max_grad_norm):
-    """A step down a loss by its gradient, averaged over processes, shortened to the norm; returns the norm it had."""
-    optimizer.zero_grad()
-    loss.backward()
-    parameters = optimizer.param_groups[0]["params"]
-    average(*[p.grad for p in parameters])
-    norm = nn.utils.clip_grad_norm_(parameters, max_grad_norm)
-    optimizer.step()
-    return norm
-
-
-def merge_statistics(statistics, x):
-    """Count, mean, variance, σ (4, dim) of a stream after x (..., dim) of each process: in float64, kept in float32."""
-    count, mean, var, _ = statistics.cpu().double()
-    x = torch.as_tensor(x, dtype=torch.float64, device="cpu").flatten(0, -2)
-    n, sums = average(torch.tensor(len(x), dtype=torch.float64), x.sum(0))
-    (squares,) = average(((x - sums / n) ** 2).sum(0))
-    share, delta = PROCESSES * n / (count + PROCESSES * n), sums / n - mean
-    var = (1 - share) * var + share * squares / n + share * (1 - share) * delta**2  # within both parts, between them
-    merged = torch.stack([count + PROCESSES * n, mean + share * delta, var]).float()
-    return torch.cat([merged, (merged[2:] + 1e-8).sqrt()])
-
-
-def normalize(obs, statistics):  # both arrays, or both tensors
-    return ((obs - statistics[1]) / statistics[3]).clip(-10, 10)
+def mlp(n_in, n_out, gain):
+    """Two hidden layers of 64 tanh units; gain scales the initial weights of the output layer."""
+    hidden = [linear(n_in, 64, 2**0.5), nn.Tanh(), linear(64, 64, 2**0.5), nn.Tanh()]
+    return nn.Sequential(*hidden, linear(64, n_out, gain))
 
 
 class Policy(nn.Module):
-    """π(a|s) = N(μ(s), diag(σ²)) with one σ for all states; a in units where ±1 are the bounds of the action space."""
+    """π(a|s) = N(μ(s), diag(σ²)) with the same σ in every state.
+
+    Actions are in units where ±1 are the bounds of the action space. The statistics that normalize
+    observations are part of the module, so that a saved policy takes raw observations.
+
+    Another distribution changes this class, the shape of the noise in train and, for discrete
+    actions, the Box that make_env asks for and the float32 of to_tensors.
+    """
 
     def __init__(self, obs_dim, low, high):
         super().__init__()
-        a, b = (torch.asarray(x, dtype=torch.float32) for x in (low, high))  # bounds of 64 bits are rounded inwards
-        low, high = a.where(a >= torch.asarray(low), a.nextafter(b)), b.where(b <= torch.asarray(high), b.nextafter(a))
-        mid, half = (low / 2 + high / 2).nan_to_num(0, 0, 0), (high / 2 - low / 2).nan_to_num(0, 1)  # unbounded: 0, 1
-        self.bounds = nn.Buffer(torch.stack([low, high, mid, half]))  # (4, *action_shape)
-        self.statistics = nn.Buffer(torch.tensor([[0.0], [0], [1], [1]]).repeat(1, obs_dim))  # of raw observations
-        self.mean = mlp(obs_dim, low.numel(), gain=0.01)  # at first the middle of the bounds, whatever the observation
+        low = torch.as_tensor(low).nan_to_num()  # an infinite bound becomes the largest number
+        high = torch.as_tensor(high).nan_to_num()
+        middle, half_range = action_units(low, high)
+        self.low, self.high = nn.Buffer(low), nn.Buffer(high)
+        self.middle, self.half_range = nn.Buffer(middle), nn.Buffer(half_range)
+        self.obs_stats = RunningStatistics(obs_dim)
+        self.mu = mlp(obs_dim, low.numel(), gain=0.01)  # initial actions near the middle
         self.log_std = nn.Parameter(torch.full((low.numel(),), -0.5))
 
-    def log_prob(self, obs, actions):
-        """log π(a|s) summed over action dimensions, (B,), for normalised obs (B, obs_dim) and actions (B, act_dim)."""
-        squares = ((actions - self.mean(obs)) / self.log_std.exp()) ** 2
-        return (-0.5 * squares - self.log_std - 0.5 * np.log(2 * np.pi)).sum(-1)
+    def forward(self, obs):
+        """The mean action within the bounds, from a float32 tensor of raw observations."""
+        return self.to_bounds(self.mu(self.obs_stats.normalize(obs)))
 
-    def sample(self, obs, noise):  # (N, act_dim) for raw observations (N, obs_dim), standard normal noise (N, act_dim)
-        x = torch.tensor(normalize(np.asarray(obs, np.float32), self.statistics.numpy()))
-        for layer in self.mean:
-            x = layer.forward(x)  # self.mean(x); on a few rows, calling modules costs more than what they do
-        return x.numpy(force=True) + self.log_std.exp().numpy(force=True) * np.asarray(noise, np.float32)
+    def log_prob(self, normalized_obs, actions):
+        """log π(a|s) (...) of actions (..., act_dim), given observations (..., obs_dim)."""
+        z = (actions - self.mu(normalized_obs)) / self.log_std.exp()
+        return (-0.5 * z**2 - self.log_std - 0.5 * np.log(2 * np.pi)).sum(-1)
 
-    def to_bounds(self, actions):  # (N, act_dim) to (N, *action_shape)
-        low, high, mid, half = self.bounds.numpy()
-        return (mid + half * actions.reshape(-1, *mid.shape)).clip(low, high)
+    def entropy(self):
+        return (self.log_std + 0.5 * np.log(2 * np.pi * np.e)).sum()
 
-    def act(self, obs, noise=0):
-        """Actions (N, *action_shape) in the bounds for raw obs (N, obs_dim); noise: standard normal (N, act_dim)."""
-        return self.to_bounds(self.sample(obs, noise))
+    @torch.no_grad()
+    def sample(self, obs, noise):
+        """μ(s) + σ z (N, act_dim), of raw observations (N, obs_dim), standard normal noise z."""
+        obs = torch.as_tensor(obs, dtype=torch.float32)
+        noise = torch.as_tensor(noise, dtype=torch.float32)
+        return self.mu(self.obs_stats.normalize(obs)) + self.log_std.exp() * noise
+
+    def to_bounds(self, actions):
+        """Actions (N, act_dim), scaled and clipped to the bounds (N, *action shape)."""
+        actions = self.middle + self.half_range * actions.view(-1, *self.low.shape)
+        return actions.clamp(self.low, self.high)
+
+    def act(self, obs, noise=0.0):
+        """An array of actions for the environment; without noise, the mean actions."""
+        return self.to_bounds(self.sample(obs, noise)).numpy()
+
+
+def action_units(low, high):
+    """Middle and half range of the bounds: what 0 and ±1 mean to the policy."""
+    unbounded = high - low > 1e6  # infinite, or so far away that it means the same
+    middle = torch.where(unbounded, 0.0, low / 2 + high / 2)
+    half_range = torch.where(unbounded, 1.0, high / 2 - low / 2)
+    # where only one side is bounded, the middle is one unit inside it
+    low_only = unbounded & (low > -1e6) & (high >= 1e6)
+    high_only = unbounded & (low <= -1e6) & (high < 1e6)
+    middle = torch.where(low_only, low + 1, middle)
+    middle = torch.where(high_only, high - 1, middle)
+    return middle, half_range
+
+
+# --------------------------------------------------------------------------------------------------
+# The algorithm
 
 
 def returns_to_go(rewards, done, gamma):
-    """G_n = Σ_k γ^k r_{n+k} up to the end of the episode; every tensor is (B,), episodes one after the other."""
-    returns, G = [], 0.0
-    for reward, last in zip(reversed(rewards.tolist()), reversed(done.tolist())):  # floats: faster than tensors of one
-        G = reward + gamma * G * (not last)
-        returns.append(G)
-    return torch.tensor(returns[::-1], device=rewards.device)
+    """G_n = r_n + γ r_{n+1} + ... to the end of the episode; float tensors (B,)."""
+    returns = torch.zeros_like(rewards)
+    next_return = 0.0
+    for t in reversed(range(len(rewards))):
+        next_return = rewards[t] + gamma * (1 - done[t]) * next_return
+        returns[t] = next_return
+    return returns
 
 
 def update(policy, optimizer, batch, args):
-    """One step up E[(γ^n) (G - mean G) / σ_G · log π(a|s)], for tensors (B, ...); returns losses of (1,)."""
+    """One iteration's gradient step on a batch of tensors (B, ...); returns scalars to log."""
+    obs = policy.obs_stats.normalize(batch["obs"])  # (B, obs_dim)
     returns = returns_to_go(batch["rewards"], batch["done"], args.gamma)  # (B,)
-    count, mean, _, std = merge_statistics(torch.zeros(4, 1), returns[:, None]).to(returns.device)
-    whitened = (returns - mean) / std
-    discounts = args.gamma ** batch["n"] if args.discounted_gradient else 1
-    log_prob = policy.log_prob(normalize(batch["obs"], policy.statistics), batch["actions"])
-    policy_loss = -(discounts * whitened * log_prob).sum() * PROCESSES / count
-    gradient_norm = gradient_step(policy_loss, optimizer, float("inf"))  # measured, not shortened
-    return dict(policy_loss=[policy_loss.item()], gradient_norm=[gradient_norm.item()])
+
+    _, mean, var = moments(returns)
+    weights = (returns - mean) / (var + 1e-8).sqrt()
+    if args.discounted_gradient:
+        weights = weights * args.gamma ** batch["n"]
+
+    log_prob = policy.log_prob(obs, batch["actions"])
+    policy_loss = -(weights * log_prob).mean()
+    optimizer.zero_grad()
+    policy_loss.backward()
+    gradient_norm = nn.utils.clip_grad_norm_(policy.parameters(), float("inf"))  # only measured
+    optimizer.step()
+
+    return {
+        "policy_loss": policy_loss.detach(),
+        "gradient_norm": gradient_norm,
+        "return_std": var.sqrt(),
+        "entropy": policy.entropy().detach(),
+    }
+
+
+def collect_rollout(env, policy, rng, min_batch_steps):
+    """Complete episodes: a batch of arrays (B, ...), and the return and length of each episode."""
+    transitions = []
+    episodes = {"episodic_return": [], "episodic_length": []}
+    while len(transitions) < min_batch_steps:
+        obs, _ = env.reset(seed=int(rng.integers(2**31)))
+        done, n = False, 0  # n counts the steps of the episode
+        while not done:
+            noise = rng.standard_normal((1, policy.log_std.numel()), np.float32)
+            action = policy.sample(obs[None], noise)
+            env_action = policy.to_bounds(action)[0].numpy()
+            next_obs, reward, terminated, truncated, info = env.step(env_action)
+            done = terminated or truncated
+            transitions.append(
+                {
+                    "obs": obs,
+                    "actions": action[0].numpy(),  # as sampled, not as clipped
+                    "rewards": reward,
+                    "done": done,
+                    "n": n,
+                }
+            )
+            obs, n = next_obs, n + 1
+            if n == 100_000:
+                raise UsageError("no episode ended in 100,000 steps: REINFORCE needs complete ones")
+        for name, values in episodes.items():
+            values.append(info[name])
+    batch = {name: np.stack([t[name] for t in transitions]) for name in transitions[0]}
+    return batch, episodes
+
+
+def train(args):
+    """Trains, or resumes the run in args.run_dir, and evaluates; returns the run directory.
+
+    Where args.run_dir is empty, it is set to a new directory.
+    Raises UsageError for bad input, FloatingPointError where a number is no longer finite.
+    """
+    # networks this small are slower on more threads
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
+    torch.manual_seed(args.seed)
+    device = choose_device(args.device)
+    if args.capture_video:
+        check_video(args.env_id)
+
+    with closing(make_env(args.env_id)) as env:
+        obs_dim, action_space = env.observation_space.shape[0], env.action_space
+        policy = Policy(obs_dim, action_space.low, action_space.high).to(device)
+        old_policy = deepcopy(policy).cpu()  # π_old acts on the CPU, where the environment is
+        parameters = [*policy.parameters()]
+        optimizer = torch.optim.Adam(parameters, args.learning_rate, eps=1e-5, fused=True)
+        modules = {"policy": policy, "optimizer": optimizer}
+
+        # start, or resume
+        step, last_returns = open_run(args, modules)
+        if step >= args.total_timesteps and print_result(args.run_dir, step):
+            return Path(args.run_dir)
+        save_checkpoint(args, modules, step, last_returns)
+        log = Log(args, step)
+
+        while step < args.total_timesteps:
+            # random numbers depend on the seed and the step alone: there is no random state to save
+            rng = np.random.default_rng([args.seed, step])
+
+            # collect a batch with the current policy
+            old_policy.load_state_dict(policy.state_dict())
+            batch, episodes = collect_rollout(env, old_policy, rng, args.min_batch_steps)
+            check_rollout(batch, step, 1)
+            last_returns = (last_returns + episodes["episodic_return"])[-100:]
+
+            # improve the policy
+            learning_rate = args.learning_rate * (1 - step / args.total_timesteps)
+            optimizer.param_groups[0]["lr"] = learning_rate
+            losses = update(policy, optimizer, to_tensors(batch, device), args)
+            policy.obs_stats.update(batch["obs"])  # not before: update needs π_old as it acted
+            batch_size = len(batch["rewards"])
+            step += batch_size
+
+            check_finite(losses, step)
+            check_finite(policy.state_dict(), step)
+            log.write(step, episodes | {"learning_rate": learning_rate}, losses, last_returns)
+
+            if step // args.checkpoint_interval > (step - batch_size) // args.checkpoint_interval:
+                save_checkpoint(args, modules, step, last_returns)
+
+        save_checkpoint(args, modules, step, last_returns)
+
+    finish(args, step, last_returns, log)
+    return Path(args.run_dir)
+
+
+# --------------------------------------------------------------------------------------------------
+# What every training script needs, and a first reading may skip. The environment
+
+
+def make_env(env_id, video_dir=None):
+    """An environment with flat observations; with video_dir, its first episode is recorded."""
+    gym.logger.min_level = gym.logger.ERROR  # no warning that -v4 is not the newest version
+    mujoco.set_mju_user_warning(print_warning)
+    try:
+        render = {"render_mode": "rgb_array"} if video_dir else {}
+        env = gym.make(env_id, disable_env_checker=True, **render)
+        env = gym.wrappers.FlattenObservation(env)  # also copies: some environments reuse one array
+    except (gym.error.Error, ImportError, NotImplementedError) as error:
+        raise UsageError(f"cannot make {env_id}: {error}") from error
+    for space in (env.observation_space, env.action_space):
+        if not isinstance(space, gym.spaces.Box):
+            raise UsageError(f"{env_id} has the space {space}; a Box is needed")
+    if not np.issubdtype(env.action_space.dtype, np.floating):
+        raise UsageError(f"{env_id} acts in {env.action_space}; a floating-point Box is needed")
+    if video_dir:
+        env = record_video(env, video_dir)
+    return Episode(env)
+
+
+class Episode(gym.Wrapper):
+    """Keeps what training uses: float rewards, and no info but an episode's return and length."""
+
+    def reset(self, *, seed=None, options=None):
+        self.episode_return, self.episode_length = 0.0, 0
+        obs, _ = self.env.reset(seed=seed)
+        return obs, {}
+
+    def step(self, action):
+        obs, reward, terminated, truncated, _ = self.env.step(action)
+        self.episode_return += float(reward)
+        self.episode_length += 1
+        info = {}
+        if terminated or truncated:
+            info["episodic_return"] = self.episode_return
+            info["episodic_length"] = self.episode_length
+        return obs, float(reward), terminated, truncated, info
+
+
+def make_vector_env(env_id, num_envs, video_dir=None):
+    env_fns = [lambda: make_env(env_id)] * num_envs
+    env_fns[0] = lambda: make_env(env_id, video_dir)
+    return gym.vector.SyncVectorEnv(env_fns, autoreset_mode="SameStep")
+
+
+def record_video(env, video_dir):
+    if sys.platform == "linux" and "DISPLAY" not in os.environ:
+        os.environ.setdefault("MUJOCO_GL", "egl")  # renders without a display
+    try:
+        renderer = getattr(env.unwrapped, "mujoco_renderer", None)
+        if renderer and renderer.camera_id == -1 and renderer.model.ncam > 0:
+            renderer.camera_id = 0  # in Gymnasium's models the first camera follows the agent
+        env.reset()
+        env.render()
+        return gym.wrappers.RecordVideo(env, video_dir, episode_trigger=lambda i: i == 0)
+    except Exception as error:  # of many types: OpenGL or a package may be missing
+        raise UsageError(f"cannot record a video (see README, Video): {error}") from error
+
+
+def check_video(env_id):
+    """Raises UsageError before training, not after it, where no video can be recorded."""
+    with tempfile.TemporaryDirectory() as directory:
+        make_env(env_id, directory).close()
+
+
+def print_warning(text):
+    """Prints MuJoCo's warnings, except one about HalfCheetah's model that a user cannot mend."""
+    if "settotalmass" not in text:
+        tqdm.write(f"MuJoCo: {text}", file=sys.stderr)
+
+
+def to_tensors(batch, device):
+    return {
+        name: torch.as_tensor(x, dtype=torch.float32, device=device) for name, x in batch.items()
+    }
+
+
+# --------------------------------------------------------------------------------------------------
+# Running statistics: the scale of observations and rewards
+
+
+class RunningStatistics(nn.Module):
+    """Mean and variance per dimension of all rows so far; (0, 1) before the first."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.count = nn.Buffer(torch.zeros(()))
+        self.mean = nn.Buffer(torch.zeros(dim))
+        self.var = nn.Buffer(torch.ones(dim))
+
+    def update(self, x):
+        """Merges the rows of x (..., dim), in float64."""
+        x = torch.as_tensor(x, dtype=torch.float64, device="cpu").flatten(0, -2)
+        count, mean, var = moments(x)
+        old_mean, old_var = self.mean.cpu().double(), self.var.cpu().double()
+        total = self.count.cpu().double() + count
+        weight = count / total
+        shift = mean - old_mean
+        self.count.copy_(total)
+        self.mean.copy_(old_mean + weight * shift)
+        self.var.copy_((1 - weight) * old_var + weight * var + weight * (1 - weight) * shift**2)
+
+    def std(self):
+        # at least what float32 can tell from rounding: a constant is not divided by 0
+        return (self.var + (1e-7 * self.mean) ** 2 + 1e-30).sqrt()
+
+    def normalize(self, x):
+        return ((x - self.mean) / self.std()).clamp(-10, 10)
+
+
+def moments(x):
+    """Count, mean and variance of the rows of x."""
+    return len(x), x.mean(0), x.var(0, correction=0)
+
+
+# --------------------------------------------------------------------------------------------------
+# The device, and numbers that are not finite
+
+
+def choose_device(name):
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    try:
+        return torch.zeros(1, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(str(error).splitlines()[0]) from error
+
+
+def check_finite(values, step):
+    """Stops a run before a number that is not finite is acted upon or saved."""
+    for name, x in values.items():
+        if not torch.as_tensor(x).isfinite().all():
+            raise FloatingPointError(f"{name} is not finite at step {step}")
+
+
+def check_rollout(batch, step, steps_per_row):
+    """Like check_finite, for the arrays of a rollout: names the first step that went wrong."""
+    if all(np.isfinite(x).all() for x in batch.values()):
+        return
+    for t in range(len(batch["rewards"])):
+        row = {name: x[t] for name, x in batch.items()}
+        check_finite(row, step + (t + 1) * steps_per_row)
+
+
+# --------------------------------------------------------------------------------------------------
+# The run directory: args.json, checkpoint.pt, TensorBoard events, result.json, videos
+
+
+def open_run(args, modules):
+    """Creates the run directory, or restores its run; returns the step and the last returns."""
+    if not args.run_dir:
+        name = f"{args.env_id}__{SCRIPT}__{args.seed}__{time.time_ns()}"
+        args.run_dir = "runs/" + name.replace("/", "_").replace(":", "_")
+    try:
+        Path(args.run_dir).mkdir(parents=True, exist_ok=True)
+        files = set(os.listdir(args.run_dir)) - {"checkpoint.tmp"}
+    except OSError as error:
+        raise UsageError(str(error)) from error
+    if not os.access(args.run_dir, os.W_OK):
+        raise UsageError(f"cannot write to {args.run_dir}")
+
+    step, last_returns = 0, []
+    if "checkpoint.pt" in files:
+        step, last_returns = restore(args, modules)
+    elif files:
+        raise UsageError(f"{args.run_dir} holds {min(files)} but no run: choose another directory")
+    return step, last_returns
+
+
+def restore(args, modules):
+    checkpoint = load_checkpoint(args.run_dir)
+    may_differ = ["run_dir", "evaluate", "eval_episodes", "capture_video", "device"]
+    for name, old in checkpoint["args"].items():
+        new = getattr(args, name, None)
+        longer = name == "total_timesteps" and new > old
+        if new != old and name not in may_differ and not longer:
+            raise UsageError(f"{args.run_dir} was started with {name} {old}, not {new}")
+    for name, module in modules.items():
+        module.load_state_dict(deepcopy(checkpoint[name]))  # Adam would keep the mapped file open
+    return checkpoint["step"], checkpoint["last_returns"]
+
+
+def save_checkpoint(args, modules, step, last_returns):
+    """Writes a new file and renames it, so that a crash never leaves half a checkpoint."""
+    if RANK > 0:
+        return
+    checkpoint = {
+        "script": SCRIPT,
+        "args": asdict(args),
+        "step": step,
+        "last_returns": last_returns,
+    }
+    for name, module in modules.items():
+        checkpoint[name] = module.state_dict()
+    temporary = Path(args.run_dir, "checkpoint.tmp")
+    try:
+        torch.save(checkpoint, temporary)
+        temporary.replace(Path(args.run_dir, "checkpoint.pt"))
+    finally:
+        temporary.unlink(missing_ok=True)  # there only if the disk is full
 
 
 def load_checkpoint(run_dir):
-    """The checkpoint of a run of this script; UsageError where none can be read."""
+    """The checkpoint of a run of this script; UsageError where there is none."""
     try:
-        return torch.load(Path(run_dir, "checkpoint.pt"), map_location="cpu", weights_only=True, mmap=True)[SCRIPT]
-    except Exception as error:  # torch.load has no common type for files that are missing, damaged or foreign
-        raise UsageError(f"{run_dir} holds no readable run of {SCRIPT}.py: {error!r}".split("\\n")[0]) from error
+        path = Path(run_dir, "checkpoint.pt")
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # of many types: the file may be missing, damaged or foreign
+        raise UsageError(f"{run_dir} holds no readable run ({type(error).__name__})") from error
+    if not isinstance(checkpoint, dict) or checkpoint.get("script") != SCRIPT:
+        raise UsageError(f"{run_dir} holds no run of {SCRIPT}.py")
+    return checkpoint
 
 
 def load_policy(run_dir):
-    """The policy of a run, on the CPU; UsageError where there is none."""
+    """The policy of a run, on the CPU: policy.act(obs) takes raw observations (N, obs_dim)."""
     state = load_checkpoint(run_dir)["policy"]
-    policy = Policy(state["mean.0.weight"].shape[1], *state["bounds"][:2])
+    policy = Policy(len(state["obs_stats.mean"]), state["low"], state["high"])
     policy.load_state_dict(state)
     return policy
 
 
-def save_checkpoint(args, modules, **values):
-    half = Path(args.run_dir, "checkpoint.tmp")  # a crash at any moment leaves a whole checkpoint, the old or the new
-    try:
-        torch.save({SCRIPT: {"args": asdict(args), **values} | {k: x.state_dict() for k, x in modules.items()}}, half)
-        half.replace(Path(args.run_dir, "checkpoint.pt"))
-    finally:
-        half.unlink(missing_ok=True)
+class Log:
+    """TensorBoard events and a progress bar; only process 0 writes, and of its own batches."""
+
+    def __init__(self, args, step):
+        self.first_step = self.step = step
+        self.start_time = time.time()
+        self.steps_per_second = None
+        if RANK > 0:
+            return
+        print(f"{SCRIPT} on {args.env_id}, seed {args.seed}: {args.run_dir}")
+        versions = {name: version(name) for name in ("torch", "numpy", "gymnasium", "mujoco")}
+        text = json.dumps({"script": SCRIPT} | asdict(args) | {"versions": versions}, indent=4)
+        Path(args.run_dir, "args.json").write_text(text)
+        self.writer = SummaryWriter(args.run_dir, purge_step=step + 1)
+        self.writer.add_text("hyperparameters", text, step + 1)
+        self.bar = tqdm(initial=step, total=args.total_timesteps, unit=" steps", disable=None)
+
+    def write(self, step, charts, losses, last_returns):
+        if RANK > 0:
+            return
+        self.steps_per_second = (step - self.first_step) / (time.time() - self.start_time)
+        self.writer.add_scalar("charts/SPS", self.steps_per_second, step)
+        for name, values in charts.items():
+            if np.size(values) > 0:
+                self.writer.add_scalar(f"charts/{name}", np.mean(values), step)
+        for name, x in losses.items():
+            self.writer.add_scalar(f"losses/{name}", float(x), step)
+        self.writer.flush()
+
+        mean_return = np.mean(last_returns) if last_returns else np.nan
+        self.bar.set_postfix_str(f"return {mean_return:.1f}")
+        self.bar.update(step - self.step)
+        if self.bar.disable and step // 50_000 > self.step // 50_000:  # no terminal
+            speed = f"{self.steps_per_second:,.0f} steps/s"
+            print(f"{step:,} steps, {speed}, return {mean_return:.1f}", flush=True)
+        self.step = step
 
 
-def open_run(args, modules):
-    """Makes args.run_dir or loads the run that it holds; UsageError, nothing changed, for other files or arguments."""
-    name = f"{args.env_id}__{SCRIPT}__{args.seed}__{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09}"
-    args.run_dir = str(args.run_dir) or "runs/" + name.replace("/", "_").replace(":", "_")
-    folder, checkpoint = Path(args.run_dir), {"step": 0, "recent": []}
-    folder.mkdir(parents=True, exist_ok=True)
-    if (folder / "checkpoint.pt").exists():
-        checkpoint = load_checkpoint(folder)
-        free = {"run_dir", "evaluate", "eval_episodes", "capture_video", "device"}  # they change no number of a run
-        for key in sorted(asdict(args).keys() - free):
-            old, new = checkpoint["args"].get(key), getattr(args, key)
-            if new != old and not (key == "total_timesteps" and new > old):
-                raise UsageError(f"{folder} was started with {key} {old}, not {new}")
-        for name, module in modules.items():
-            module.load_state_dict(checkpoint[name])
-    elif odd := {x.name.split(".")[0] for x in folder.iterdir()} - {"args", "checkpoint", "events", "result", "videos"}:
-        raise UsageError(f"{folder} holds other things, such as {min(odd)}: choose another folder")
-    return checkpoint["step"], checkpoint["recent"]
+def finish(args, step, last_returns, log):
+    """Evaluates the trained policy and writes result.json."""
+    if RANK > 0:
+        return
+    log.bar.close()
+    result = evaluate(args.run_dir, args.eval_episodes, args.capture_video)
+    for mode in MODES:
+        log.writer.add_scalar(f"charts/{mode}_return", result[mode]["mean"], step)
+    log.writer.close()
+    result["training_return"] = float(np.mean(last_returns)) if last_returns else None
+    result["steps"] = step
+    result["steps_per_second"] = log.steps_per_second
+    temporary = Path(args.run_dir, "result.tmp")
+    temporary.write_text(json.dumps(result))
+    temporary.replace(Path(args.run_dir, "result.json"))
 
 
-def check_finite(step, stride, columns):
-    """FloatingPointError at the first row, in time order, that is not finite; row i is of step + (i + 1) · stride."""
-    bad = np.stack([~np.isfinite(x).reshape(len(x), -1).all(1) for x in columns.values()], 1)  # (rows, columns)
-    for i, column in np.argwhere(bad)[:1]:
-        raise FloatingPointError(f"{list(columns)[column]} is not finite at step {step + (i + 1) * stride}")
+def print_result(run_dir, step):
+    """Prints the result that a finished run had at this step; False where there is none."""
+    path = Path(run_dir, "result.json")
+    result = json.loads(path.read_text()) if path.exists() else {"steps": None}
+    if result["steps"] != step:
+        return False
+    if RANK == 0:
+        print(json.dumps(result))
+    return True
 
 
-def evaluate(run_dir, episodes=20, capture_video=False, ways=("deterministic", "sampled")):
-    """Plays a run from fixed start seeds, by mean, then by sampled actions: {way: {"mean", "std", "returns"}}."""
-    policy, env_id, results = load_policy(run_dir), load_checkpoint(run_dir)["args"]["env_id"], {}
-    for way in ways:
-        video_dir = f"{run_dir}/videos" if capture_video and way == "deterministic" else None
-        makers = [lambda: make_env(env_id, video_dir)] + [lambda: make_env(env_id)] * (episodes - 1)
-        envs, rng = gym.vector.SyncVectorEnv(makers, autoreset_mode="SameStep"), np.random.default_rng(0)
-        obs, _ = envs.reset(seed=[10**6 + episode for episode in range(episodes)])
-        returns, going, steps = np.zeros(episodes), np.ones(episodes, bool), 0
-        while going.any() and steps < 10_000:
-            noise = rng.standard_normal((episodes, policy.bounds[0].numel()), np.float32) * (way == "sampled")
-            obs, rewards, terminated, truncated, _ = envs.step(policy.act(obs, noise))
-            returns, going, steps = returns + rewards * going, going & ~(terminated | truncated), steps + 1
-        envs.close()
-        results[way] = {"mean": float(returns.mean()), "std": float(returns.std()), "returns": returns.tolist()}
-        print(f"{way}: {returns.mean():.1f} ± {returns.std():.1f}", f"{sum(going)} cut at 10,000 steps" * any(going))
+def evaluate(run_dir, episodes=20, capture_video=False):
+    """Returns from fixed initial states, with the mean action and with sampled actions."""
+    policy = load_policy(run_dir)
+    env_id = load_checkpoint(run_dir)["args"]["env_id"]
+    video_dir = f"{run_dir}/videos" if capture_video else None
+    results = {}
+    with closing(make_vector_env(env_id, episodes, video_dir)) as envs:
+        for mode in MODES:
+            returns, num_cut = play_episodes(envs, policy, mode)
+            results[mode] = {
+                "mean": returns.mean(),
+                "std": returns.std(),
+                "returns": returns.tolist(),
+            }
+            note = f" ({num_cut} cut at 10,000 steps)" if num_cut > 0 else ""
+            print(f"{mode}: {returns.mean():.1f} ± {returns.std():.1f}{note}")
     return results
 
 
-def train(args):
-    """Trains or goes on, evaluates, returns the run's folder; UsageError for bad input, FloatingPointError for NaN."""
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))  # networks this small lose time on more
-    torch.manual_seed(args.seed)
-    envs, B = gym.vector.SyncVectorEnv([lambda: make_env(args.env_id)], autoreset_mode="SameStep"), 0
-    sizes = envs.single_observation_space.shape[0], envs.single_action_space.low, envs.single_action_space.high
+def play_episodes(envs, policy, mode):
+    """One episode in each environment: returns (N,), and how many did not end in 10,000 steps."""
+    rng = np.random.default_rng(0)
+    obs, _ = envs.reset(seed=10**6)  # and the seeds after it
+    returns, running = np.zeros(envs.num_envs), np.ones(envs.num_envs, dtype=bool)
+    for _ in range(10_000):
+        noise = rng.standard_normal((envs.num_envs, policy.low.numel()), np.float32)
+        noise = noise if mode == "sampled" else 0.0
+        obs, rewards, terminated, truncated, _ = envs.step(policy.act(obs, noise))
+        returns[running] += rewards[running]
+        running &= ~(terminated | truncated)
+        if not running.any():
+            break
+    return returns, int(running.sum())
+
+
+# --------------------------------------------------------------------------------------------------
+# The command line
+
+
+class UsageError(Exception):
+    """A mistake that the user can correct: one line and exit status 2."""
+
+
+def check_ranges(args):
+    args.run_dir = str(args.run_dir)  # a notebook may pass a Path
+    for name, value in asdict(args).items():
+        if isinstance(value, np.generic):  # from a sweep with NumPy; files want plain numbers
+            setattr(args, name, value.item())
+        if name in ("gamma", "gae_lambda", "tau"):
+            valid = 0 <= value <= 1
+        elif name in ("seed", "vf_coef", "ent_coef", "learning_starts", "exploration_noise"):
+            valid = 0 <= value < 2**63
+        else:
+            valid = isinstance(value, (str, bool)) or 0 < value < 2**63
+        if not valid:
+            raise UsageError(f"--{name.replace('_', '-')} {value} is out of range")
+
+
+def main():
+    args = tyro.cli(Args, description=__doc__)
     try:
-        gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-        device = torch.device(("cpu", gpu)[torch.cuda.is_available()] if args.device == "auto" else args.device)
-        actor, policy = Policy(*sizes).requires_grad_(False), Policy(*sizes).to(device)  # a GPU is too far away to act
-        optimizer = torch.optim.Adam(policy.parameters(), eps=1e-5, fused=True)
-        modules = {"policy": policy, "optimizer": optimizer}
-        if PROCESSES > 1 and not distributed.is_initialized():  # after torch.optim's imports, which keep a group alive
-            store = next(distributed.rendezvous("env://"))[0]  # torchrun's over restarts, dead addresses included
-            count = os.environ.get("TORCHELASTIC_RESTART_COUNT", "") * (os.environ.get("GROUP_WORLD_SIZE") == "1")
-            distributed.init_process_group(store=distributed.PrefixStore(count, store), rank=RANK, world_size=PROCESSES)
-            atexit.register(distributed.destroy_process_group)  # or its threads may abort the process at its end
-        step, recent = open_run(args, modules)
-        if average(torch.tensor(step, dtype=torch.float64))[0] != step:
-            raise UsageError(f"{args.run_dir} is not the same folder for all processes: take one that they share")
-    except (OSError, RuntimeError, AssertionError) as error:
-        raise UsageError(str(error).split("\n")[0]) from error
-    make_env(args.env_id, f"{args.run_dir}/videos" if args.capture_video else None).close()  # can it be filmed?
-    first, result_file = step, Path(args.run_dir, "result.json")
-    if step >= args.total_timesteps and result_file.exists() and f'"steps": {step}}}' in result_file.read_text():
-        print(result_file.read_text())
-        return Path(args.run_dir)
-    if RANK == 0:  # which alone writes
-        print(f"{SCRIPT} on {args.env_id}, seed {args.seed}, {device}: {args.run_dir}")
-        versions = {x: version(x) for x in ("torch", "numpy", "gymnasium", "mujoco") if x in sys.modules}
-        run = json.dumps({"script": SCRIPT, **asdict(args), "versions": versions}, indent=4)
-        Path(args.run_dir, "args.json").write_text(run)
-        writer, start, sps = SummaryWriter(args.run_dir, purge_step=step + 1), time.time(), None
-        writer.add_text("hyperparameters", run, step + 1)  # purged like what follows
-        progress = tqdm(initial=step, total=args.total_timesteps, unit=" steps", unit_scale=True, disable=None)
-        save_checkpoint(args, modules, step=step, recent=recent)
-    while step < args.total_timesteps:
-        if step == first or step % args.checkpoint_interval < B:  # start anew, so that going on is exact
-            obs, _ = envs.reset(seed=int(np.random.SeedSequence([args.seed, step, RANK]).generate_state(1)[0]))
-        rows, n, rng = [], 0, np.random.default_rng([args.seed, step, RANK])  # a function of the place: nothing to save
-        actor.load_state_dict(policy.state_dict())
-        while len(rows) < args.num_steps or n > 0:  # whole episodes; n is the step within one
-            actions = actor.sample(obs, rng.standard_normal((1, actor.log_std.numel()), np.float32))
-            next_obs, rewards, terminated, truncated, _ = envs.step(actor.to_bounds(actions))
-            rows.append((obs, actions, rewards, terminated | truncated, [n]))
-            obs, n = next_obs, 0 if terminated | truncated else n + 1
-            if n == 100_000:
-                raise UsageError(f"{args.env_id}: no episode ends within 100,000 steps, REINFORCE needs whole ones")
-        batch = dict(zip(("obs", "actions", "rewards", "done", "n"), map(np.concatenate, zip(*rows))))  # (B, ...)
-        check_finite(step, 1, batch)
-        tensors = {name: torch.as_tensor(x.astype(np.float32), device=device) for name, x in batch.items()}
-        lr = optimizer.param_groups[0]["lr"] = args.learning_rate * (1 - step / args.total_timesteps)
-        losses = update(policy, optimizer, tensors, args)
-        policy.statistics.copy_(merge_statistics(policy.statistics, batch["obs"]))  # only now: π_old is what has acted
-        B = int(PROCESSES * average(torch.tensor(len(rows), dtype=torch.float64))[0])
-        step += B
-        check_finite(step, 0, losses)
-        if RANK > 0:
-            continue
-        sps = (step - first) / (time.time() - start)
-        returns = np.add.reduceat(batch["rewards"], np.flatnonzero(batch["n"] == 0))
-        lengths = batch["n"][batch["done"]] + 1
-        recent = (recent + returns.tolist())[-100:]
-        episodes = dict(episodic_return=returns.mean(), episodic_length=lengths.mean())
-        for name, value in {"SPS": sps, "learning_rate": lr, **episodes, **losses}.items():
-            writer.add_scalar(f"{'losses' if name in losses else 'charts'}/{name}", np.mean(value), step)
-        writer.flush()
-        progress.set_postfix_str(f"return {np.mean(recent or np.nan):.1f}")
-        progress.update(B)
-        if progress.disable and step % 50_000 < B:  # no terminal
-            print(f"{step:,} steps, {sps:,.0f} steps/s, return {np.mean(recent or np.nan):.1f}")
-        if step % args.checkpoint_interval < B or step >= args.total_timesteps:
-            save_checkpoint(args, modules, step=step, recent=recent)
-    if RANK > 0:
-        return Path(args.run_dir)
-    result = evaluate(args.run_dir, args.eval_episodes, args.capture_video)
-    for way in result:
-        writer.add_scalar(f"charts/{way}_return", result[way]["mean"], step)
-    writer.close()
-    result |= {"training_return": float(np.mean(recent)) if recent else None, "steps_per_second": sps, "steps": step}
-    result_file.write_text(json.dumps(result))  # the steps come last: where they stand, the file is whole
-    return Path(args.run_dir)
+        if args.evaluate:
+            print(f"{args.evaluate} at step {load_checkpoint(args.evaluate)['step']:,}")
+            evaluate(args.evaluate, args.eval_episodes, args.capture_video)
+        else:
+            train(args)
+    except KeyboardInterrupt:
+        command = ["python", *sys.argv]
+        if args.run_dir and "--run-dir" not in command:
+            command += ["--run-dir", args.run_dir]
+        tqdm.write(f"interrupted; to resume: {shlex.join(command)}")
+        sys.exit(130)
 
 
 if __name__ == "__main__":
     try:
-        args = tyro.cli(Args, description=__doc__)
-        evaluate(args.evaluate, args.eval_episodes, args.capture_video) if args.evaluate else train(args)
+        main()
     except (UsageError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        tqdm.write(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
-    except KeyboardInterrupt:
-        print(f"\nstopped; to go on: python {shlex.join(sys.argv + ['--run-dir', args.run_dir] * bool(args.run_dir))}")
-        sys.exit(130)

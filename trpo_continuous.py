@@ -1,27 +1,51 @@
-"""Trust region policy optimisation (TRPO), for continuous actions, in one file.
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#     "torch>=2.5", "numpy>=1.26", "gymnasium[mujoco]>=1.1", "mujoco>=3.1.6", "tyro>=0.9.2",
+#     "tensorboard>=2.16", "tqdm>=4.66",
+# ]
+# ///
+"""Trust Region Policy Optimization (TRPO) for continuous actions.
 
-    python trpo_continuous.py --env-id Walker2d-v4    # sampled actions then return about 3,500
+    python trpo_continuous.py --env-id Walker2d-v4
 
-Schulman et al. 2015, arXiv:1502.05477v5. The course's aim, and what stands for it on a batch, B = T·N steps of π_old:
-    argmax V_π(s0) - V_old(s0)  subject to  max_s D(π_old(·|s) ‖ π(·|s)) ≤ δ
-    argmax L = E[r A], r = π_θ(a|s) / π_old(a|s),  subject to  E_s[D(π_old(·|s) ‖ π_θ(·|s))] ≤ δ
-For L linear and D quadratic in the step, H its Hessian: √(2δ / xᵀHx) x with x = H⁻¹∇L (Appendix C), one step where
-ppo_continuous.py clips r over epochs. A mean leaves rare states free, so none of the batch may move by D > 10 δ. This
-holds under the rollout's observation statistics; their update moves the policy too, at first by more than δ. Beyond the
-paper: 10 δ, small batches, GAE, a critic, damped H, bootstrapping at time limits, observations and rewards scaled."""
+Schulman et al. 2015, arXiv:1502.05477v5. Each iteration
+  1. collects a batch with the current policy π_old: T steps in each of N environments,
+  2. estimates advantages A by GAE, and value targets R = A + V(s),
+  3. takes one step of the policy to
+
+         maximize    L = E[r A],  r = π(a|s) / π_old(a|s)
+         subject to  E_s[D(π_old(·|s), π(·|s))] ≤ δ                               (Eq. 14)
+
+  4. fits V to R by several epochs of minibatch gradient steps.
+
+With L linear and D quadratic in the step, H being the Hessian of E_s[D], the solution of step 3 is
+√(2δ / xᵀHx) x with x = H⁻¹∇L, by conjugate gradients and a line search (Appendix C).
+
+Beyond the paper: a bound of 10 δ at each state, smaller batches, GAE, a damped H, orthogonal
+initial weights, normalized observations, rewards divided by the standard deviation of the
+discounted return. V(s') is 0 only where an episode terminated; a time limit is bootstrapped.
+
+To change the networks, see mlp; the distribution, Policy and kl_divergence.
+
+Shapes: T steps of N environments make a batch of B = T * N transitions.
+"""
 
 import atexit
 import json
 import os
 import shlex
 import sys
+import tempfile
 import time
+from contextlib import closing
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import gymnasium as gym
+import mujoco
 import numpy as np
 import torch
 import tyro
@@ -29,408 +53,838 @@ from torch import distributed, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-SCRIPT = Path(__file__).stem
-RANK, PROCESSES = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # torchrun's
-COLUMNS = ("obs", "actions", "rewards", "next_obs", "terminated", "done", "sums")  # of a batch
+SCRIPT = "trpo_continuous"
+MODES = ("deterministic", "sampled")  # of evaluation
+# torchrun numbers the processes of a run; without it there is one, number 0
+RANK = int(os.environ.get("RANK", 0))
+WORLD_SIZE = int(os.environ.get("WORLD_SIZE", 1))
 
 
 @dataclass
 class Args:
     # The run
-    env_id: str = "Hopper-v4"  # any Gymnasium id with a Box action space; module:Name-v0 imports your own
-    seed: int = 1  # of the weights, the noise and the start states
-    total_timesteps: int = 1_000_000  # of all environments together, rounded up to whole rollouts
-    run_dir: str = ""  # folder of the run; where it holds one, that run goes on; empty: a new one under runs/
-    checkpoint_interval: int = 6_000  # steps of one environment between checkpoints; each starts new episodes
-    evaluate: str = ""  # folder of a run to play instead of training; its arguments are taken from there
-    eval_episodes: int = 20  # episodes of each evaluation: by the mean action, and by sampled actions
-    capture_video: bool = False  # MP4 of an evaluation's first episode, in the run's videos/
-    # The machine
-    device: str = "auto"  # of the updates: cpu, cuda, cuda:1, mps; auto: cuda where there is one, else cpu
-    processes: int = field(default=PROCESSES, init=False)
+
+    env_id: str = "Hopper-v4"  # Gymnasium id with a Box action space; module:Name-v0 imports yours
+    seed: int = 1  # random seed of weights, action noise and initial states
+    total_timesteps: int = 1_000_000  # environment steps in all; a whole number of rollouts
+    run_dir: str = ""  # output directory, new if empty; a run that it holds is resumed
+    checkpoint_interval: int = 250_000  # environment steps between checkpoints; ends all episodes
+    evaluate: str = ""  # run directory to evaluate instead of training
+    eval_episodes: int = 20  # episodes per evaluation and mode
+    capture_video: bool = False  # MP4 of the first evaluation episode
+    device: str = "auto"  # of the updates: cpu, cuda, mps; auto: cuda if available
+
     # The algorithm
-    num_envs: int = 16  # N, environments that are stepped in turn
+
+    num_envs: int = 16  # N, environments, stepped one after the other
     num_steps: int = 64  # T, steps of each environment per rollout
-    gamma: float = 0.99  # discount; looks about 1 / (1 - gamma) steps ahead
-    gae_lambda: float = 0.95  # 0: one-step TD error (biased); 1: Monte Carlo return minus V (noisy)
-    learning_rate: float = 1e-3  # of the critic's Adam, falls linearly to 0
+    gamma: float = 0.99  # discount factor; looks about 1 / (1 - gamma) steps ahead
+    gae_lambda: float = 0.95  # 0: one-step TD error (biased); 1: Monte Carlo (high variance)
+    learning_rate: float = 1e-3  # initial learning rate of the critic's Adam; decays linearly to 0
     update_epochs: int = 10  # of the critic, passes over each batch
     minibatch_size: int = 128  # of the critic, transitions per gradient step
-    max_kl: float = 0.01  # δ, bound on the mean over states of D(π_old ‖ π), nats; on each state's 10 δ
-    cg_iterations: int = 10  # conjugate gradient steps towards H⁻¹g, at most
+    max_kl: float = 0.01  # δ, bound on the mean of D(π_old, π) in nats; at each state 10 δ
+    cg_iterations: int = 10  # steps of the conjugate gradient method, at most
     cg_damping: float = 0.1  # added to the diagonal of H
 
     def __post_init__(self):
-        for name, value in asdict(self).items():
-            low, high = (0, 1) if name in ("gamma", "gae_lambda") else (0 if name == "seed" else 1e-12, 2**63 - 1)
-            if type(value) in (int, float) and not low <= value <= high:
-                raise UsageError(f"--{name.replace('_', '-')} {value} is out of range")
-        if PROCESSES > 1 and not self.run_dir:
-            raise UsageError("--run-dir is needed under torchrun: from there a restart goes on")
+        check_ranges(self)
+        if WORLD_SIZE > 1 and not self.run_dir:
+            raise UsageError("torchrun needs --run-dir, a directory that all processes share")
         if self.minibatch_size > self.num_envs * self.num_steps:
-            raise UsageError(f"--minibatch-size {self.minibatch_size} exceeds num_envs * num_steps: lower it")
+            size = f"--minibatch-size {self.minibatch_size}"
+            raise UsageError(f"{size} exceeds num_envs * num_steps: lower it")
 
 
-class UsageError(Exception):
-    """Bad input: one line and exit status 2."""
+# --------------------------------------------------------------------------------------------------
+# Networks
 
 
-def make_env(env_id, video_dir=None):
-    """An environment with flat observations; with video_dir, its first episode becomes an MP4 there."""
-    gym.logger.min_level = gym.logger.ERROR  # no word about the age of -v4, which the published scores are for
-    problems = Exception if video_dir else (gym.error.Error, ImportError, NotImplementedError)  # GL raises anything
-    try:
-        env = gym.make(env_id, disable_env_checker=True, **({"render_mode": "rgb_array"} if video_dir else {}))
-        env = gym.wrappers.FlattenObservation(env)  # also copies: some environments return their own buffer
-        if video_dir:
-            os.environ.setdefault("MUJOCO_GL", "glfw" if sys.platform != "linux" or "DISPLAY" in os.environ else "egl")
-            if renderer := getattr(env.unwrapped, "mujoco_renderer", None):  # the first camera follows the agent
-                renderer.camera_id = max(renderer.camera_id, min(renderer.model.ncam, 1) - 1)  # -1: one that stays
-            env.reset()
-            env.render()  # what is missing shows now, not after the training
-            env = gym.wrappers.RecordVideo(env, video_dir, lambda episode: episode == 0)
-    except problems as error:
-        raise UsageError(f"cannot make {env_id}{', or film it (README, Video)' * bool(video_dir)}: {error}") from error
-    if not isinstance(env.action_space, gym.spaces.Box) or not isinstance(env.observation_space, gym.spaces.Box):
-        raise UsageError(f"{env_id}: a Box is needed, not {env.action_space} and (flat) {env.observation_space}")
-    return env
+def linear(n_in, n_out, gain):
+    layer = nn.Linear(n_in, n_out)
+    nn.init.orthogonal_(layer.weight, gain)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
-def mlp(n_in, n_out, gain):  # two hidden layers of 64 tanh units; orthogonal weights, the last layer's times gain
-    net = nn.Sequential(nn.Linear(n_in, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, n_out))
-    for layer, scale in zip(net[::2], (2**0.5, 2**0.5, gain)):
-        nn.init.orthogonal_(layer.weight, scale)
-        nn.init.zeros_(layer.bias)
-    return net
-
-
-def average(*tensors):
-    """Sets each tensor to its mean over all processes, in one message; where there is one process, does nothing."""
-    if distributed.is_initialized():
-        vector = nn.utils.parameters_to_vector(tensors).detach() / PROCESSES
-        distributed.all_reduce(vector)
-        nn.utils.vector_to_parameters(vector, tensors)
-    return tensors
-
-
-def merge_statistics(statistics, x):
-    """Count, mean, variance, σ (4, dim) of a stream after x (..., dim) of each process: in float64, kept in float32."""
-    count, mean, var, _ = statistics.cpu().double()
-    x = torch.as_tensor(x, dtype=torch.float64, device="cpu").flatten(0, -2)
-    n, sums = average(torch.tensor(len(x), dtype=torch.float64), x.sum(0))
-    (squares,) = average(((x - sums / n) ** 2).sum(0))
-    share, delta = PROCESSES * n / (count + PROCESSES * n), sums / n - mean
-    var = (1 - share) * var + share * squares / n + share * (1 - share) * delta**2  # within both parts, between them
-    merged = torch.stack([count + PROCESSES * n, mean + share * delta, var]).float()
-    return torch.cat([merged, (merged[2:] + 1e-8).sqrt()])
-
-
-def normalize(obs, statistics):  # both arrays, or both tensors
-    return ((obs - statistics[1]) / statistics[3]).clip(-10, 10)
+def mlp(n_in, n_out, gain):
+    """Two hidden layers of 64 tanh units; gain scales the initial weights of the output layer."""
+    hidden = [linear(n_in, 64, 2**0.5), nn.Tanh(), linear(64, 64, 2**0.5), nn.Tanh()]
+    return nn.Sequential(*hidden, linear(64, n_out, gain))
 
 
 class Policy(nn.Module):
-    """π(a|s) = N(μ(s), diag(σ²)) with one σ for all states; a in units where ±1 are the bounds of the action space."""
+    """π(a|s) = N(μ(s), diag(σ²)) with the same σ in every state.
+
+    Actions are in units where ±1 are the bounds of the action space. The statistics that normalize
+    observations are part of the module, so that a saved policy takes raw observations.
+
+    Another distribution changes this class, the shape of the noise in train and, for discrete
+    actions, the Box that make_env asks for and the float32 of to_tensors.
+    """
 
     def __init__(self, obs_dim, low, high):
         super().__init__()
-        a, b = (torch.asarray(x, dtype=torch.float32) for x in (low, high))  # bounds of 64 bits are rounded inwards
-        low, high = a.where(a >= torch.asarray(low), a.nextafter(b)), b.where(b <= torch.asarray(high), b.nextafter(a))
-        mid, half = (low / 2 + high / 2).nan_to_num(0, 0, 0), (high / 2 - low / 2).nan_to_num(0, 1)  # unbounded: 0, 1
-        self.bounds = nn.Buffer(torch.stack([low, high, mid, half]))  # (4, *action_shape)
-        self.statistics = nn.Buffer(torch.tensor([[0.0], [0], [1], [1]]).repeat(1, obs_dim))  # of raw observations
-        self.mean = mlp(obs_dim, low.numel(), gain=0.01)  # at first the middle of the bounds, whatever the observation
+        low = torch.as_tensor(low).nan_to_num()  # an infinite bound becomes the largest number
+        high = torch.as_tensor(high).nan_to_num()
+        middle, half_range = action_units(low, high)
+        self.low, self.high = nn.Buffer(low), nn.Buffer(high)
+        self.middle, self.half_range = nn.Buffer(middle), nn.Buffer(half_range)
+        self.obs_stats = RunningStatistics(obs_dim)
+        self.mu = mlp(obs_dim, low.numel(), gain=0.01)  # initial actions near the middle
         self.log_std = nn.Parameter(torch.full((low.numel(),), -0.5))
 
-    def log_prob(self, obs, actions):
-        """log π(a|s) summed over action dimensions, (B,), for normalised obs (B, obs_dim) and actions (B, act_dim)."""
-        squares = ((actions - self.mean(obs)) / self.log_std.exp()) ** 2
-        return (-0.5 * squares - self.log_std - 0.5 * np.log(2 * np.pi)).sum(-1)
+    def forward(self, obs):
+        """The mean action within the bounds, from a float32 tensor of raw observations."""
+        return self.to_bounds(self.mu(self.obs_stats.normalize(obs)))
 
-    def sample(self, obs, noise):  # (N, act_dim) for raw observations (N, obs_dim), standard normal noise (N, act_dim)
-        x = torch.tensor(normalize(np.asarray(obs, np.float32), self.statistics.numpy()))
-        for layer in self.mean:
-            x = layer.forward(x)  # self.mean(x); on a few rows, calling modules costs more than what they do
-        return x.numpy(force=True) + self.log_std.exp().numpy(force=True) * np.asarray(noise, np.float32)
+    def log_prob(self, normalized_obs, actions):
+        """log π(a|s) (...) of actions (..., act_dim), given observations (..., obs_dim)."""
+        z = (actions - self.mu(normalized_obs)) / self.log_std.exp()
+        return (-0.5 * z**2 - self.log_std - 0.5 * np.log(2 * np.pi)).sum(-1)
 
-    def to_bounds(self, actions):  # (N, act_dim) to (N, *action_shape)
-        low, high, mid, half = self.bounds.numpy()
-        return (mid + half * actions.reshape(-1, *mid.shape)).clip(low, high)
+    def entropy(self):
+        return (self.log_std + 0.5 * np.log(2 * np.pi * np.e)).sum()
 
-    def act(self, obs, noise=0):
-        """Actions (N, *action_shape) in the bounds for raw obs (N, obs_dim); noise: standard normal (N, act_dim)."""
-        return self.to_bounds(self.sample(obs, noise))
+    @torch.no_grad()
+    def sample(self, obs, noise):
+        """μ(s) + σ z (N, act_dim), of raw observations (N, obs_dim), standard normal noise z."""
+        obs = torch.as_tensor(obs, dtype=torch.float32)
+        noise = torch.as_tensor(noise, dtype=torch.float32)
+        return self.mu(self.obs_stats.normalize(obs)) + self.log_std.exp() * noise
+
+    def to_bounds(self, actions):
+        """Actions (N, act_dim), scaled and clipped to the bounds (N, *action shape)."""
+        actions = self.middle + self.half_range * actions.view(-1, *self.low.shape)
+        return actions.clamp(self.low, self.high)
+
+    def act(self, obs, noise=0.0):
+        """An array of actions for the environment; without noise, the mean actions."""
+        return self.to_bounds(self.sample(obs, noise)).numpy()
+
+
+def action_units(low, high):
+    """Middle and half range of the bounds: what 0 and ±1 mean to the policy."""
+    unbounded = high - low > 1e6  # infinite, or so far away that it means the same
+    middle = torch.where(unbounded, 0.0, low / 2 + high / 2)
+    half_range = torch.where(unbounded, 1.0, high / 2 - low / 2)
+    # where only one side is bounded, the middle is one unit inside it
+    low_only = unbounded & (low > -1e6) & (high >= 1e6)
+    high_only = unbounded & (low <= -1e6) & (high < 1e6)
+    middle = torch.where(low_only, low + 1, middle)
+    middle = torch.where(high_only, high - 1, middle)
+    return middle, half_range
+
+
+class Critic(nn.Module):
+    """V(s) (...), in units of the scaled reward, for normalized observations (..., obs_dim)."""
+
+    def __init__(self, obs_dim):
+        super().__init__()
+        self.value = mlp(obs_dim, 1, gain=1.0)
+
+    def forward(self, normalized_obs):
+        return self.value(normalized_obs).squeeze(-1)  # (B, 1) minus (B,) would be (B, B)
+
+
+# --------------------------------------------------------------------------------------------------
+# The algorithm
 
 
 def compute_gae(rewards, values, next_values, terminated, done, gamma, gae_lambda):
-    """Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438v6, Eq. 16); every tensor is (T, N).
-    δ_t = r_t + γ V(s_{t+1}) - V(s_t),  A_t = Σ_l (γλ)^l δ_{t+l}, cut at the end of an episode or rollout.
-    λ = 0 gives the one-step advantage r + γ V(s') - V(s), λ = 1 the (bootstrapped) return minus V(s)."""
-    deltas = rewards + gamma * next_values * terminated.logical_not() - values  # a time limit bootstraps, a death not
-    decays = gamma * gae_lambda * done.logical_not().to(deltas.dtype)
-    advantages, advantage = torch.empty_like(deltas), 0
+    """Generalized advantage estimation (arXiv:1506.02438v6, Eq. 16); float tensors (T, N).
+
+    δ_t = r_t + γ V(s_{t+1}) - V(s_t),    A_t = δ_t + γλ δ_{t+1} + (γλ)² δ_{t+2} + ...
+
+    V(s_{t+1}) counts as 0 where the episode terminated, but not at a time limit. The sum ends with
+    the episode (done: terminated or time limit) or the rollout. λ = 0 gives the one-step advantage
+    r + γ V(s') - V(s), λ = 1 the (bootstrapped) return minus V(s).
+    """
+    deltas = rewards + gamma * next_values * (1 - terminated) - values
+    advantages = torch.zeros_like(deltas)
+    next_advantage = 0.0
     for t in reversed(range(len(deltas))):
-        advantages[t] = advantage = deltas[t] + decays[t] * advantage
+        next_advantage = deltas[t] + gamma * gae_lambda * (1 - done[t]) * next_advantage
+        advantages[t] = next_advantage
     return advantages
 
 
-def kl_divergence(mean_old, log_std_old, mean, log_std):
-    """D(π_old ‖ π) = Σ_a π_old log(π_old / π) at each state, (B,), for means (B, act_dim) and log σ (act_dim,)."""
-    squares = ((2 * log_std_old).exp() + (mean - mean_old) ** 2) / (2 * log_std).exp()
-    return (log_std - log_std_old + 0.5 * squares - 0.5).sum(-1)
+def surrogate(log_prob, old_log_prob, advantages):
+    """L = E[r A] with r = π(a|s) / π_old(a|s), for states and actions of π_old; tensors (B,).
+
+    L stands for V_π(s0) - V_old(s0): at each state Σ_a π_old r A = Σ_a π A, and over the states of
+    π, weighted by γ^n, E_π[Σ_n γ^n A] telescopes to it. With the states of π_old in their place the
+    gradient at π_old stays, and the error is of second order in the step.
+    """
+    return ((log_prob - old_log_prob).exp() * advantages).mean()
 
 
-def surrogate(log_prob, log_prob_old, advantages):
-    """L = E[r A] with r = π(a|s) / π_old(a|s), over states and actions of π_old; every tensor is (B,).
-    Σ_a π_old r A = Σ_a π A, and over states of π, weighed by γ^n, E_π[Σ_n γ^n A] telescopes to V_π(s0) - V_old(s0).
-    States of π_old keep its gradient at θ_old, at an error of second order; practice also drops the weights γ^n."""
-    return ((log_prob - log_prob_old).exp() * advantages).mean()
+def kl_divergence(old_mu, old_log_std, mu, log_std):
+    """D(π_old, π) in nats, for Gaussians: (B,) from means (B, act_dim) and log σ (act_dim).
+
+    D = Σ_i log(σ_i / σ_old_i) + (σ_old_i² + (μ_old_i - μ_i)²) / (2 σ_i²) - 1/2
+    """
+    old_var, var = (2 * old_log_std).exp(), (2 * log_std).exp()
+    return (log_std - old_log_std + (old_var + (old_mu - mu) ** 2) / (2 * var) - 0.5).sum(-1)
 
 
-def fisher_vector_product(vector, kl_gradient, parameters, damping):
-    """(H + damping · 1) v, with H the Hessian of the mean KL: the gradient of ∇KL · v, a second backward pass."""
-    columns = torch.autograd.grad(kl_gradient @ vector, parameters, retain_graph=True)
-    return average(nn.utils.parameters_to_vector(columns))[0] + damping * vector
+def flat_gradient(x, parameters, **options):
+    return nn.utils.parameters_to_vector(torch.autograd.grad(x, parameters, **options))
+
+
+def hessian_vector_product(vector, kl_gradient, parameters, damping):
+    """(H + damping I) v, with H the Hessian of the mean divergence: Hv = ∇(∇D · v)."""
+    product = flat_gradient(kl_gradient @ vector, parameters, retain_graph=True)
+    return world_mean(product) + damping * vector
 
 
 def conjugate_gradient(matvec, b, iterations, tolerance=1e-5):
-    """Solves matvec(x) = b for a symmetric positive definite map; returns x and ‖b - matvec(x)‖ / ‖b‖ by recursion."""
-    x, residual, direction = torch.zeros_like(b), b, b
+    """Solves Ax = b for positive definite A, matvec(v) = Av; returns x and ‖b - Ax‖ / ‖b‖."""
+    x = torch.zeros_like(b)
+    r, p = b, b
     for _ in range(iterations):
-        product, square = matvec(direction), residual @ residual
-        if square.sqrt() <= tolerance * b.norm() or not direction @ product > 0:  # solved, or not positive, or NaN
+        if r.norm() <= tolerance * b.norm():
             break
-        length = square / (direction @ product)
-        x, residual = x + length * direction, residual - length * product
-        direction = residual + residual @ residual / square * direction
-    return x, residual.norm() / (b.norm() + 1e-30)
+        Ap = matvec(p)
+        if not p @ Ap > 0:  # A is not positive definite, or something is not a number
+            break
+        alpha = (r @ r) / (p @ Ap)
+        x = x + alpha * p
+        next_r = r - alpha * Ap
+        beta = (next_r @ next_r) / (r @ r)
+        p = next_r + beta * p
+        r = next_r
+    return x, r.norm() / (b.norm() + 1e-30)
 
 
 def trust_region_step(policy, obs, actions, advantages, args):
-    """argmax_θ L subject to E_s[D(π_old ‖ π)] ≤ δ, for tensors (B, ...); returns scalars. The step is shortened until
-    on the batch L improves, D ≤ δ in the mean and ≤ 10 δ at each state; else the parameters stay, bit for bit."""
-    parameters, flatten, old = list(policy.parameters()), nn.utils.parameters_to_vector, deepcopy(policy)
+    """The policy's step on a batch of tensors (B, ...); returns scalars to log.
+
+    The first of ten lengths, each 0.8 times the one before, that improves L and keeps D to δ in the
+    mean and to 10 δ at each state; if none does, the policy stays as it is, bit for bit.
+    """
+    parameters = list(policy.parameters())
+    old_theta = nn.utils.parameters_to_vector(parameters).detach()
+    with torch.no_grad():
+        old_mu, old_log_std = policy.mu(obs), policy.log_std.clone()
+        old_log_prob = policy.log_prob(obs, actions)
 
     def measure():
-        kl = kl_divergence(old.mean(obs).detach(), old.log_std.detach(), policy.mean(obs), policy.log_std)
-        L = surrogate(policy.log_prob(obs, actions), old.log_prob(obs, actions).detach(), advantages)
-        return average(L, kl.mean(), (kl > 10 * args.max_kl).float().mean())  # the last: share of states too far away
+        kl = kl_divergence(old_mu, old_log_std, policy.mu(obs), policy.log_std)
+        return surrogate(policy.log_prob(obs, actions), old_log_prob, advantages), kl
 
-    L_old, kl, _ = measure()
-    (g,) = average(flatten(torch.autograd.grad(L_old, parameters)))
-    fisher = flatten(torch.autograd.grad(kl, parameters, create_graph=True)), parameters, args.cg_damping  # H, damped
-    x, residual = conjugate_gradient(lambda v: fisher_vector_product(v, *fisher), g, args.cg_iterations)
-    curvature = x @ fisher_vector_product(x, *fisher)  # xᵀHx
-    step = (2 * args.max_kl / curvature).sqrt() * x if curvature > 0 else torch.zeros_like(x)
+    def matvec(v):
+        return hessian_vector_product(v, kl_gradient, parameters, args.cg_damping)
+
+    old_L, kl = measure()
+    g = world_mean(flat_gradient(old_L, parameters))
+    kl_gradient = flat_gradient(kl.mean(), parameters, create_graph=True)
+    x, residual = conjugate_gradient(matvec, g, args.cg_iterations)  # x = H⁻¹g
+    report = {"gradient_norm": g.norm(), "cg_residual": residual}
+    no_step = {"improvement": 0, "expected_improvement": 0, "kl": 0, "kl_max": 0, "backtracks": 10}
+    curvature = x @ matvec(x)  # xᵀHx
+    if not curvature > 0:
+        return report | no_step
+
+    full_step = (2 * args.max_kl / curvature).sqrt() * x
     with torch.no_grad():
-        for backtracks in range(10):  # each length 0.8 times the one before
-            nn.utils.vector_to_parameters(flatten(old.parameters()) + 0.8**backtracks * step, parameters)
-            L, kl, far = measure()
-            if L > L_old and kl <= args.max_kl and far == 0:
-                break
-        else:
-            policy.load_state_dict(old.state_dict())
-            L, backtracks = L_old, 10
-    scalars = dict(improvement=L - L_old, expected_improvement=g @ step, gradient_norm=g.norm(), cg_residual=residual)
-    return {name: x.item() for name, x in scalars.items()} | {"backtracks": backtracks}
+        for backtracks in range(10):
+            step = 0.8**backtracks * full_step
+            nn.utils.vector_to_parameters(old_theta + step, parameters)
+            L, kl = measure()
+            improvement, mean_kl = world_mean(L - old_L), world_mean(kl.mean())
+            # the mean leaves rare states free, so that one update could undo what they had learned
+            num_far = world_sum((kl > 10 * args.max_kl).sum())
+            if improvement > 0 and mean_kl <= args.max_kl and num_far == 0:
+                report |= {"improvement": improvement, "expected_improvement": g @ step}
+                return report | {"kl": mean_kl, "kl_max": kl.max(), "backtracks": backtracks}
+    nn.utils.vector_to_parameters(old_theta, parameters)
+    return report | no_step
 
 
 def update(policy, critic, optimizer, batch, rng, args):
-    """The policy's step in its trust region, the critic's epochs, for tensors (T, N, ...); returns losses of (1,)."""
-    obs, next_obs = (normalize(batch[x], policy.statistics).flatten(0, 1) for x in ("obs", "next_obs"))  # (B, obs_dim)
-    actions, rewards, ends = batch["actions"].flatten(0, 1), batch["rewards"], (batch["terminated"], batch["done"])
+    """One iteration's steps on a batch of tensors (T, N, ...); returns scalars to log."""
+    obs = policy.obs_stats.normalize(batch["obs"])  # (T, N, obs_dim)
+    next_obs = policy.obs_stats.normalize(batch["next_obs"])
+    rewards = batch["rewards"]  # (T, N)
+    terminated, done = batch["terminated"], batch["done"]
+
     with torch.no_grad():
-        values, next_values = critic(obs).view_as(rewards), critic(next_obs).view_as(rewards)  # (T, N)
-    advantages = compute_gae(rewards, values, next_values, *ends, args.gamma, args.gae_lambda)
-    scalars = trust_region_step(policy, obs, actions, advantages.flatten(), args)
+        values = critic(obs)
+        next_values = critic(next_obs)
+    advantages = compute_gae(
+        rewards, values, next_values, terminated, done, args.gamma, args.gae_lambda
+    )
+    targets = advantages + values
+
+    # the same transitions as one batch of B = T * N
+    obs, actions = obs.flatten(0, 1), batch["actions"].flatten(0, 1)
+    values, targets = values.flatten(), targets.flatten()
+    report = trust_region_step(policy, obs, actions, advantages.flatten(), args)
+    losses = []
     for _ in range(args.update_epochs):
         order = torch.from_numpy(rng.permutation(len(obs))).to(obs.device)
-        for s, R in zip(*(x[order].split(args.minibatch_size) for x in (obs, (advantages + values).flatten()))):
-            value_loss = ((critic(s) - R) ** 2).mean()
+        for i in order.split(args.minibatch_size):  # indices of a minibatch
+            value_loss = ((critic(obs[i]) - targets[i]) ** 2).mean()
             optimizer.zero_grad()
             value_loss.backward()
-            average(*[p.grad for p in critic.parameters()])
+            average_gradients(critic.parameters())
             optimizer.step()
-    return {name: [x] for name, x in dict(scalars, value_loss=value_loss.item()).items()}
+            losses.append(value_loss.detach())
+
+    return report | {
+        "value_loss": torch.stack(losses).mean(),
+        "entropy": policy.entropy().detach(),
+        "explained_variance": 1 - (targets - values).var() / (targets.var() + 1e-8),
+    }
+
+
+def collect_rollout(envs, policy, obs, noise):
+    """T steps of N environments: a batch of arrays (T, N, ...), the next obs, ended episodes."""
+    transitions = []
+    episodes = {"episodic_return": [], "episodic_length": []}  # of those that ended
+    for step_noise in noise:  # (N, act_dim)
+        actions = policy.sample(obs, step_noise)
+        env_actions = policy.to_bounds(actions).numpy()
+        next_obs, rewards, terminated, truncated, info = envs.step(env_actions)
+        done = terminated | truncated
+
+        true_next_obs = next_obs.copy()
+        if done.any():  # there next_obs is already the first observation of the next episode
+            true_next_obs[done] = np.stack(info["final_obs"][done])
+            for name, values in episodes.items():
+                values += info["final_info"][name][done].tolist()
+
+        transitions.append(
+            {
+                "obs": obs,
+                "actions": actions.numpy(),  # as sampled, not as clipped
+                "rewards": rewards,
+                "next_obs": true_next_obs,
+                "terminated": terminated,
+                "done": done,
+            }
+        )
+        obs = next_obs
+    batch = {name: np.stack([t[name] for t in transitions]) for name in transitions[0]}
+    return batch, obs, episodes
+
+
+def train(args):
+    """Trains, or resumes the run in args.run_dir, and evaluates; returns the run directory.
+
+    Where args.run_dir is empty, it is set to a new directory.
+    Raises UsageError for bad input, FloatingPointError where a number is no longer finite.
+    """
+    # networks this small are slower on more threads
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
+    torch.manual_seed(args.seed)
+    device = choose_device(args.device)
+    if args.capture_video:
+        check_video(args.env_id)
+
+    with closing(make_vector_env(args.env_id, args.num_envs)) as envs:
+        obs_dim, action_space = envs.single_observation_space.shape[0], envs.single_action_space
+        policy = Policy(obs_dim, action_space.low, action_space.high).to(device)
+        critic = Critic(obs_dim).to(device)
+        old_policy = deepcopy(policy).cpu()  # π_old acts on the CPU, where the environments are
+        optimizer = torch.optim.Adam(critic.parameters(), args.learning_rate, eps=1e-5, fused=True)
+        reward_scaler = RewardScaler(args.num_envs, args.gamma)
+        modules = {
+            "policy": policy,
+            "critic": critic,
+            "optimizer": optimizer,
+            "reward_scaler": reward_scaler,
+        }
+
+        # start, or resume
+        init_processes()
+        step, last_returns = open_run(args, modules)
+        check_same_directory(args, step)
+        if step >= args.total_timesteps and print_result(args.run_dir, step):
+            return Path(args.run_dir)
+        save_checkpoint(args, modules, step, last_returns)
+        log = Log(args, step)
+        obs = start_episodes(envs, args.seed, step)
+
+        batch_size = args.num_steps * args.num_envs * WORLD_SIZE  # of all processes
+        while step < args.total_timesteps:
+            # random numbers depend on the seed and the step alone: there is no random state to save
+            rng = np.random.default_rng([args.seed, step])
+            shape = [args.num_steps, WORLD_SIZE, args.num_envs, policy.log_std.numel()]
+            noise = rng.standard_normal(shape, np.float32)[:, RANK]  # (T, N, act_dim)
+
+            # collect a batch with the current policy
+            old_policy.load_state_dict(policy.state_dict())
+            batch, obs, episodes = collect_rollout(envs, old_policy, obs, noise)
+            check_rollout(batch, step, args.num_envs * WORLD_SIZE)
+            last_returns = (last_returns + episodes["episodic_return"])[-100:]
+
+            # improve the policy
+            batch["rewards"] = reward_scaler(batch["rewards"], batch["done"])
+            learning_rate = args.learning_rate * (1 - step / args.total_timesteps)
+            optimizer.param_groups[0]["lr"] = learning_rate
+            losses = update(policy, critic, optimizer, to_tensors(batch, device), rng, args)
+            policy.obs_stats.update(batch["obs"])  # not before: update needs π_old as it acted
+            step += batch_size
+
+            check_finite(losses, step)
+            for module in (policy, critic, reward_scaler):
+                check_finite(module.state_dict(), step)
+            log.write(step, episodes | {"learning_rate": learning_rate}, losses, last_returns)
+
+            if step // args.checkpoint_interval > (step - batch_size) // args.checkpoint_interval:
+                # environments cannot be saved: new episodes here make a resumed run the same run
+                save_checkpoint(args, modules, step, last_returns)
+                obs = start_episodes(envs, args.seed, step)
+                reward_scaler.start_episodes()
+
+        save_checkpoint(args, modules, step, last_returns)
+
+    finish(args, step, last_returns, log)
+    return Path(args.run_dir)
+
+
+# --------------------------------------------------------------------------------------------------
+# What every training script needs, and a first reading may skip. The environment
+
+
+def make_env(env_id, video_dir=None):
+    """An environment with flat observations; with video_dir, its first episode is recorded."""
+    gym.logger.min_level = gym.logger.ERROR  # no warning that -v4 is not the newest version
+    mujoco.set_mju_user_warning(print_warning)
+    try:
+        render = {"render_mode": "rgb_array"} if video_dir else {}
+        env = gym.make(env_id, disable_env_checker=True, **render)
+        env = gym.wrappers.FlattenObservation(env)  # also copies: some environments reuse one array
+    except (gym.error.Error, ImportError, NotImplementedError) as error:
+        raise UsageError(f"cannot make {env_id}: {error}") from error
+    for space in (env.observation_space, env.action_space):
+        if not isinstance(space, gym.spaces.Box):
+            raise UsageError(f"{env_id} has the space {space}; a Box is needed")
+    if not np.issubdtype(env.action_space.dtype, np.floating):
+        raise UsageError(f"{env_id} acts in {env.action_space}; a floating-point Box is needed")
+    if video_dir:
+        env = record_video(env, video_dir)
+    return Episode(env)
+
+
+class Episode(gym.Wrapper):
+    """Keeps what training uses: float rewards, and no info but an episode's return and length."""
+
+    def reset(self, *, seed=None, options=None):
+        self.episode_return, self.episode_length = 0.0, 0
+        obs, _ = self.env.reset(seed=seed)
+        return obs, {}
+
+    def step(self, action):
+        obs, reward, terminated, truncated, _ = self.env.step(action)
+        self.episode_return += float(reward)
+        self.episode_length += 1
+        info = {}
+        if terminated or truncated:
+            info["episodic_return"] = self.episode_return
+            info["episodic_length"] = self.episode_length
+        return obs, float(reward), terminated, truncated, info
+
+
+def make_vector_env(env_id, num_envs, video_dir=None):
+    env_fns = [lambda: make_env(env_id)] * num_envs
+    env_fns[0] = lambda: make_env(env_id, video_dir)
+    return gym.vector.SyncVectorEnv(env_fns, autoreset_mode="SameStep")
+
+
+def start_episodes(envs, seed, step):
+    """New episodes; their initial states depend on seed, step and the environment's number."""
+    seeds = np.random.SeedSequence([seed, step]).generate_state(WORLD_SIZE * envs.num_envs)
+    own_seeds = seeds.reshape(WORLD_SIZE, envs.num_envs)[RANK]
+    obs, _ = envs.reset(seed=[int(s) % 2**31 for s in own_seeds])
+    return obs
+
+
+def record_video(env, video_dir):
+    if sys.platform == "linux" and "DISPLAY" not in os.environ:
+        os.environ.setdefault("MUJOCO_GL", "egl")  # renders without a display
+    try:
+        renderer = getattr(env.unwrapped, "mujoco_renderer", None)
+        if renderer and renderer.camera_id == -1 and renderer.model.ncam > 0:
+            renderer.camera_id = 0  # in Gymnasium's models the first camera follows the agent
+        env.reset()
+        env.render()
+        return gym.wrappers.RecordVideo(env, video_dir, episode_trigger=lambda i: i == 0)
+    except Exception as error:  # of many types: OpenGL or a package may be missing
+        raise UsageError(f"cannot record a video (see README, Video): {error}") from error
+
+
+def check_video(env_id):
+    """Raises UsageError before training, not after it, where no video can be recorded."""
+    with tempfile.TemporaryDirectory() as directory:
+        make_env(env_id, directory).close()
+
+
+def print_warning(text):
+    """Prints MuJoCo's warnings, except one about HalfCheetah's model that a user cannot mend."""
+    if "settotalmass" not in text:
+        tqdm.write(f"MuJoCo: {text}", file=sys.stderr)
+
+
+def to_tensors(batch, device):
+    return {
+        name: torch.as_tensor(x, dtype=torch.float32, device=device) for name, x in batch.items()
+    }
+
+
+# --------------------------------------------------------------------------------------------------
+# Running statistics: the scale of observations and rewards
+
+
+class RunningStatistics(nn.Module):
+    """Mean and variance per dimension of all rows so far; (0, 1) before the first."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.count = nn.Buffer(torch.zeros(()))
+        self.mean = nn.Buffer(torch.zeros(dim))
+        self.var = nn.Buffer(torch.ones(dim))
+
+    def update(self, x):
+        """Merges the rows of x (..., dim), in float64."""
+        x = torch.as_tensor(x, dtype=torch.float64, device="cpu").flatten(0, -2)
+        count, mean, var = moments(x)
+        old_mean, old_var = self.mean.cpu().double(), self.var.cpu().double()
+        total = self.count.cpu().double() + count
+        weight = count / total
+        shift = mean - old_mean
+        self.count.copy_(total)
+        self.mean.copy_(old_mean + weight * shift)
+        self.var.copy_((1 - weight) * old_var + weight * var + weight * (1 - weight) * shift**2)
+
+    def std(self):
+        # at least what float32 can tell from rounding: a constant is not divided by 0
+        return (self.var + (1e-7 * self.mean) ** 2 + 1e-30).sqrt()
+
+    def normalize(self, x):
+        return ((x - self.mean) / self.std()).clamp(-10, 10)
+
+
+class RewardScaler(nn.Module):
+    """Divides rewards by the standard deviation of the discounted return.
+
+    This return is the discounted sum of an episode's rewards so far. Rewards of any unit are then
+    served by one set of hyperparameters.
+    """
+
+    def __init__(self, num_envs, gamma):
+        super().__init__()
+        self.gamma = gamma
+        self.return_stats = RunningStatistics(1)
+        self.discounted_return = np.zeros(num_envs)
+
+    def start_episodes(self):
+        self.discounted_return[:] = 0
+
+    def forward(self, rewards, done):  # arrays (T, N)
+        discounted_returns = np.zeros_like(rewards)
+        for t in range(len(rewards)):
+            self.discounted_return = self.gamma * self.discounted_return + rewards[t]
+            discounted_returns[t] = self.discounted_return
+            self.discounted_return[done[t]] = 0
+        self.return_stats.update(discounted_returns[..., None])
+        return rewards / self.return_stats.std().item()
+
+
+# --------------------------------------------------------------------------------------------------
+# Processes and devices: under torchrun, this script is one run on many cores or machines
+
+
+def world_sum(x):
+    """Sum of a tensor over all processes."""
+    if WORLD_SIZE > 1:
+        x = x.clone()
+        distributed.all_reduce(x)
+    return x
+
+
+def world_mean(x):
+    return world_sum(x) / WORLD_SIZE
+
+
+def average_gradients(parameters):
+    if WORLD_SIZE > 1:
+        gradients = [p.grad for p in parameters]
+        mean = world_sum(nn.utils.parameters_to_vector(gradients)) / WORLD_SIZE  # one message
+        nn.utils.vector_to_parameters(mean, gradients)
+
+
+def moments(x):
+    """Count, mean and variance of the rows of x, those of all processes."""
+    count = world_sum(torch.tensor(len(x), dtype=x.dtype, device=x.device))
+    mean = world_sum(x.sum(0)) / count
+    var = world_sum(((x - mean) ** 2).sum(0)) / count
+    return count, mean, var
+
+
+def init_processes():
+    """Joins the other processes; once torch.optim is in use, or the group's threads outlive it."""
+    if WORLD_SIZE > 1 and not distributed.is_initialized():
+        distributed.init_process_group()
+        atexit.register(distributed.destroy_process_group)
+
+
+def check_same_directory(args, step):
+    """Before anything is written: all processes must have read the same step."""
+    if world_sum(torch.tensor(step)) != WORLD_SIZE * step:
+        raise UsageError(f"{args.run_dir} is not the same directory for all processes")
+
+
+def choose_device(name):
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    try:
+        return torch.zeros(1, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(str(error).splitlines()[0]) from error
+
+
+def check_finite(values, step):
+    """Stops a run before a number that is not finite is acted upon or saved."""
+    for name, x in values.items():
+        if not torch.as_tensor(x).isfinite().all():
+            raise FloatingPointError(f"{name} is not finite at step {step}")
+
+
+def check_rollout(batch, step, steps_per_row):
+    """Like check_finite, for the arrays of a rollout: names the first step that went wrong."""
+    if all(np.isfinite(x).all() for x in batch.values()):
+        return
+    for t in range(len(batch["rewards"])):
+        row = {name: x[t] for name, x in batch.items()}
+        check_finite(row, step + (t + 1) * steps_per_row)
+
+
+# --------------------------------------------------------------------------------------------------
+# The run directory: args.json, checkpoint.pt, TensorBoard events, result.json, videos
+
+
+def open_run(args, modules):
+    """Creates the run directory, or restores its run; returns the step and the last returns."""
+    if not args.run_dir:
+        name = f"{args.env_id}__{SCRIPT}__{args.seed}__{time.time_ns()}"
+        args.run_dir = "runs/" + name.replace("/", "_").replace(":", "_")
+    try:
+        Path(args.run_dir).mkdir(parents=True, exist_ok=True)
+        files = set(os.listdir(args.run_dir)) - {"checkpoint.tmp"}
+    except OSError as error:
+        raise UsageError(str(error)) from error
+    if not os.access(args.run_dir, os.W_OK):
+        raise UsageError(f"cannot write to {args.run_dir}")
+
+    step, last_returns = 0, []
+    if "checkpoint.pt" in files:
+        step, last_returns = restore(args, modules)
+    elif files:
+        raise UsageError(f"{args.run_dir} holds {min(files)} but no run: choose another directory")
+    return step, last_returns
+
+
+def restore(args, modules):
+    checkpoint = load_checkpoint(args.run_dir)
+    may_differ = ["run_dir", "evaluate", "eval_episodes", "capture_video", "device"]
+    for name, old in checkpoint["args"].items():
+        new = getattr(args, name, None)
+        longer = name == "total_timesteps" and new > old
+        if new != old and name not in may_differ and not longer:
+            raise UsageError(f"{args.run_dir} was started with {name} {old}, not {new}")
+    for name, module in modules.items():
+        module.load_state_dict(deepcopy(checkpoint[name]))  # Adam would keep the mapped file open
+    return checkpoint["step"], checkpoint["last_returns"]
+
+
+def save_checkpoint(args, modules, step, last_returns):
+    """Writes a new file and renames it, so that a crash never leaves half a checkpoint."""
+    if RANK > 0:
+        return
+    checkpoint = {
+        "script": SCRIPT,
+        "args": asdict(args),
+        "step": step,
+        "last_returns": last_returns,
+    }
+    for name, module in modules.items():
+        checkpoint[name] = module.state_dict()
+    temporary = Path(args.run_dir, "checkpoint.tmp")
+    try:
+        torch.save(checkpoint, temporary)
+        temporary.replace(Path(args.run_dir, "checkpoint.pt"))
+    finally:
+        temporary.unlink(missing_ok=True)  # there only if the disk is full
 
 
 def load_checkpoint(run_dir):
-    """The checkpoint of a run of this script; UsageError where none can be read."""
+    """The checkpoint of a run of this script; UsageError where there is none."""
     try:
-        return torch.load(Path(run_dir, "checkpoint.pt"), map_location="cpu", weights_only=True, mmap=True)[SCRIPT]
-    except Exception as error:  # torch.load has no common type for files that are missing, damaged or foreign
-        raise UsageError(f"{run_dir} holds no readable run of {SCRIPT}.py: {error!r}".split("\\n")[0]) from error
+        path = Path(run_dir, "checkpoint.pt")
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # of many types: the file may be missing, damaged or foreign
+        raise UsageError(f"{run_dir} holds no readable run ({type(error).__name__})") from error
+    if not isinstance(checkpoint, dict) or checkpoint.get("script") != SCRIPT:
+        raise UsageError(f"{run_dir} holds no run of {SCRIPT}.py")
+    return checkpoint
 
 
 def load_policy(run_dir):
-    """The policy of a run, on the CPU; UsageError where there is none."""
+    """The policy of a run, on the CPU: policy.act(obs) takes raw observations (N, obs_dim)."""
     state = load_checkpoint(run_dir)["policy"]
-    policy = Policy(state["mean.0.weight"].shape[1], *state["bounds"][:2])
+    policy = Policy(len(state["obs_stats.mean"]), state["low"], state["high"])
     policy.load_state_dict(state)
     return policy
 
 
-def save_checkpoint(args, modules, **values):
-    half = Path(args.run_dir, "checkpoint.tmp")  # a crash at any moment leaves a whole checkpoint, the old or the new
-    try:
-        torch.save({SCRIPT: {"args": asdict(args), **values} | {k: x.state_dict() for k, x in modules.items()}}, half)
-        half.replace(Path(args.run_dir, "checkpoint.pt"))
-    finally:
-        half.unlink(missing_ok=True)
+class Log:
+    """TensorBoard events and a progress bar; only process 0 writes, and of its own batches."""
+
+    def __init__(self, args, step):
+        self.first_step = self.step = step
+        self.start_time = time.time()
+        self.steps_per_second = None
+        if RANK > 0:
+            return
+        print(f"{SCRIPT} on {args.env_id}, seed {args.seed}: {args.run_dir}")
+        versions = {name: version(name) for name in ("torch", "numpy", "gymnasium", "mujoco")}
+        text = json.dumps({"script": SCRIPT} | asdict(args) | {"versions": versions}, indent=4)
+        Path(args.run_dir, "args.json").write_text(text)
+        self.writer = SummaryWriter(args.run_dir, purge_step=step + 1)
+        self.writer.add_text("hyperparameters", text, step + 1)
+        self.bar = tqdm(initial=step, total=args.total_timesteps, unit=" steps", disable=None)
+
+    def write(self, step, charts, losses, last_returns):
+        if RANK > 0:
+            return
+        self.steps_per_second = (step - self.first_step) / (time.time() - self.start_time)
+        self.writer.add_scalar("charts/SPS", self.steps_per_second, step)
+        for name, values in charts.items():
+            if np.size(values) > 0:
+                self.writer.add_scalar(f"charts/{name}", np.mean(values), step)
+        for name, x in losses.items():
+            self.writer.add_scalar(f"losses/{name}", float(x), step)
+        self.writer.flush()
+
+        mean_return = np.mean(last_returns) if last_returns else np.nan
+        self.bar.set_postfix_str(f"return {mean_return:.1f}")
+        self.bar.update(step - self.step)
+        if self.bar.disable and step // 50_000 > self.step // 50_000:  # no terminal
+            speed = f"{self.steps_per_second:,.0f} steps/s"
+            print(f"{step:,} steps, {speed}, return {mean_return:.1f}", flush=True)
+        self.step = step
 
 
-def open_run(args, modules):
-    """Makes args.run_dir or loads the run that it holds; UsageError, nothing changed, for other files or arguments."""
-    name = f"{args.env_id}__{SCRIPT}__{args.seed}__{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09}"
-    args.run_dir = str(args.run_dir) or "runs/" + name.replace("/", "_").replace(":", "_")
-    folder, checkpoint = Path(args.run_dir), {"step": 0, "recent": []}
-    folder.mkdir(parents=True, exist_ok=True)
-    if (folder / "checkpoint.pt").exists():
-        checkpoint = load_checkpoint(folder)
-        free = {"run_dir", "evaluate", "eval_episodes", "capture_video", "device"}  # they change no number of a run
-        for key in sorted(asdict(args).keys() - free):
-            old, new = checkpoint["args"].get(key), getattr(args, key)
-            if new != old and not (key == "total_timesteps" and new > old):
-                raise UsageError(f"{folder} was started with {key} {old}, not {new}")
-        for name, module in modules.items():
-            module.load_state_dict(checkpoint[name])
-    elif odd := {x.name.split(".")[0] for x in folder.iterdir()} - {"args", "checkpoint", "events", "result", "videos"}:
-        raise UsageError(f"{folder} holds other things, such as {min(odd)}: choose another folder")
-    return checkpoint["step"], checkpoint["recent"]
+def finish(args, step, last_returns, log):
+    """Evaluates the trained policy and writes result.json."""
+    if RANK > 0:
+        return
+    log.bar.close()
+    result = evaluate(args.run_dir, args.eval_episodes, args.capture_video)
+    for mode in MODES:
+        log.writer.add_scalar(f"charts/{mode}_return", result[mode]["mean"], step)
+    log.writer.close()
+    result["training_return"] = float(np.mean(last_returns)) if last_returns else None
+    result["steps"] = step
+    result["steps_per_second"] = log.steps_per_second
+    temporary = Path(args.run_dir, "result.tmp")
+    temporary.write_text(json.dumps(result))
+    temporary.replace(Path(args.run_dir, "result.json"))
 
 
-def check_finite(step, stride, columns):
-    """FloatingPointError at the first row, in time order, that is not finite; row i is of step + (i + 1) · stride."""
-    bad = np.stack([~np.isfinite(x).reshape(len(x), -1).all(1) for x in columns.values()], 1)  # (rows, columns)
-    for i, column in np.argwhere(bad)[:1]:
-        raise FloatingPointError(f"{list(columns)[column]} is not finite at step {step + (i + 1) * stride}")
+def print_result(run_dir, step):
+    """Prints the result that a finished run had at this step; False where there is none."""
+    path = Path(run_dir, "result.json")
+    result = json.loads(path.read_text()) if path.exists() else {"steps": None}
+    if result["steps"] != step:
+        return False
+    if RANK == 0:
+        print(json.dumps(result))
+    return True
 
 
-def evaluate(run_dir, episodes=20, capture_video=False, ways=("deterministic", "sampled")):
-    """Plays a run from fixed start seeds, by mean, then by sampled actions: {way: {"mean", "std", "returns"}}."""
-    policy, env_id, results = load_policy(run_dir), load_checkpoint(run_dir)["args"]["env_id"], {}
-    for way in ways:
-        video_dir = f"{run_dir}/videos" if capture_video and way == "deterministic" else None
-        makers = [lambda: make_env(env_id, video_dir)] + [lambda: make_env(env_id)] * (episodes - 1)
-        envs, rng = gym.vector.SyncVectorEnv(makers, autoreset_mode="SameStep"), np.random.default_rng(0)
-        obs, _ = envs.reset(seed=[10**6 + episode for episode in range(episodes)])
-        returns, going, steps = np.zeros(episodes), np.ones(episodes, bool), 0
-        while going.any() and steps < 10_000:
-            noise = rng.standard_normal((episodes, policy.bounds[0].numel()), np.float32) * (way == "sampled")
-            obs, rewards, terminated, truncated, _ = envs.step(policy.act(obs, noise))
-            returns, going, steps = returns + rewards * going, going & ~(terminated | truncated), steps + 1
-        envs.close()
-        results[way] = {"mean": float(returns.mean()), "std": float(returns.std()), "returns": returns.tolist()}
-        print(f"{way}: {returns.mean():.1f} ± {returns.std():.1f}", f"{sum(going)} cut at 10,000 steps" * any(going))
+def evaluate(run_dir, episodes=20, capture_video=False):
+    """Returns from fixed initial states, with the mean action and with sampled actions."""
+    policy = load_policy(run_dir)
+    env_id = load_checkpoint(run_dir)["args"]["env_id"]
+    video_dir = f"{run_dir}/videos" if capture_video else None
+    results = {}
+    with closing(make_vector_env(env_id, episodes, video_dir)) as envs:
+        for mode in MODES:
+            returns, num_cut = play_episodes(envs, policy, mode)
+            results[mode] = {
+                "mean": returns.mean(),
+                "std": returns.std(),
+                "returns": returns.tolist(),
+            }
+            note = f" ({num_cut} cut at 10,000 steps)" if num_cut > 0 else ""
+            print(f"{mode}: {returns.mean():.1f} ± {returns.std():.1f}{note}")
     return results
 
 
-def train(args):
-    """Trains or goes on, evaluates, returns the run's folder; UsageError for bad input, FloatingPointError for NaN."""
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))  # networks this small lose time on more
-    torch.manual_seed(args.seed)
-    T, n, N = args.num_steps, args.num_envs, args.num_envs * PROCESSES  # n of the N environments are this process's
-    B, own = T * N, np.arange(RANK * n, RANK * n + n)
-    envs = gym.vector.SyncVectorEnv([lambda: make_env(args.env_id)] * n, autoreset_mode="SameStep")
-    sizes = envs.single_observation_space.shape[0], envs.single_action_space.low, envs.single_action_space.high
+def play_episodes(envs, policy, mode):
+    """One episode in each environment: returns (N,), and how many did not end in 10,000 steps."""
+    rng = np.random.default_rng(0)
+    obs, _ = envs.reset(seed=10**6)  # and the seeds after it
+    returns, running = np.zeros(envs.num_envs), np.ones(envs.num_envs, dtype=bool)
+    for _ in range(10_000):
+        noise = rng.standard_normal((envs.num_envs, policy.low.numel()), np.float32)
+        noise = noise if mode == "sampled" else 0.0
+        obs, rewards, terminated, truncated, _ = envs.step(policy.act(obs, noise))
+        returns[running] += rewards[running]
+        running &= ~(terminated | truncated)
+        if not running.any():
+            break
+    return returns, int(running.sum())
+
+
+# --------------------------------------------------------------------------------------------------
+# The command line
+
+
+class UsageError(Exception):
+    """A mistake that the user can correct: one line and exit status 2."""
+
+
+def check_ranges(args):
+    args.run_dir = str(args.run_dir)  # a notebook may pass a Path
+    for name, value in asdict(args).items():
+        if isinstance(value, np.generic):  # from a sweep with NumPy; files want plain numbers
+            setattr(args, name, value.item())
+        if name in ("gamma", "gae_lambda", "tau"):
+            valid = 0 <= value <= 1
+        elif name in ("seed", "vf_coef", "ent_coef", "learning_starts", "exploration_noise"):
+            valid = 0 <= value < 2**63
+        else:
+            valid = isinstance(value, (str, bool)) or 0 < value < 2**63
+        if not valid:
+            raise UsageError(f"--{name.replace('_', '-')} {value} is out of range")
+
+
+def main():
+    args = tyro.cli(Args, description=__doc__)
     try:
-        gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-        device = torch.device(("cpu", gpu)[torch.cuda.is_available()] if args.device == "auto" else args.device)
-        actor, policy = Policy(*sizes).requires_grad_(False), Policy(*sizes).to(device)  # a GPU is too far away to act
-        critic = nn.Sequential(mlp(sizes[0], 1, gain=1.0), nn.Flatten(0)).to(device)  # values are (B,), never (B, 1)
-        critic.statistics = nn.Buffer(torch.tensor([[0.0], [0], [1], [1]], device=device))  # of returns: σ is V's unit
-        optimizer = torch.optim.Adam(critic.parameters(), eps=1e-5, fused=True)
-        modules = {"policy": policy, "critic": critic, "optimizer": optimizer}
-        if PROCESSES > 1 and not distributed.is_initialized():  # after torch.optim's imports, which keep a group alive
-            store = next(distributed.rendezvous("env://"))[0]  # torchrun's over restarts, dead addresses included
-            count = os.environ.get("TORCHELASTIC_RESTART_COUNT", "") * (os.environ.get("GROUP_WORLD_SIZE") == "1")
-            distributed.init_process_group(store=distributed.PrefixStore(count, store), rank=RANK, world_size=PROCESSES)
-            atexit.register(distributed.destroy_process_group)  # or its threads may abort the process at its end
-        step, recent = open_run(args, modules)
-        if average(torch.tensor(step, dtype=torch.float64))[0] != step:
-            raise UsageError(f"{args.run_dir} is not the same folder for all processes: take one that they share")
-    except (OSError, RuntimeError, AssertionError) as error:
-        raise UsageError(str(error).split("\n")[0]) from error
-    make_env(args.env_id, f"{args.run_dir}/videos" if args.capture_video else None).close()  # can it be filmed?
-    first, result_file = step, Path(args.run_dir, "result.json")
-    if step >= args.total_timesteps and result_file.exists() and f'"steps": {step}}}' in result_file.read_text():
-        print(result_file.read_text())
-        return Path(args.run_dir)
-    if RANK == 0:  # which alone writes
-        print(f"{SCRIPT} on {args.env_id}, seed {args.seed}, {device}: {args.run_dir}")
-        versions = {x: version(x) for x in ("torch", "numpy", "gymnasium", "mujoco") if x in sys.modules}
-        run = json.dumps({"script": SCRIPT, **asdict(args), "versions": versions}, indent=4)
-        Path(args.run_dir, "args.json").write_text(run)
-        writer, start, sps = SummaryWriter(args.run_dir, purge_step=step + 1), time.time(), None
-        writer.add_text("hyperparameters", run, step + 1)  # purged like what follows
-        progress = tqdm(initial=step, total=args.total_timesteps, unit=" steps", unit_scale=True, disable=None)
-        save_checkpoint(args, modules, step=step, recent=recent)
-    while step < args.total_timesteps:
-        if step == first or step % (args.checkpoint_interval * N) < B:  # start anew, so that going on is exact
-            seeds = [np.random.SeedSequence([args.seed, step, i]).generate_state(1)[0] for i in own]
-            obs, sums, anew = envs.reset(seed=[int(seed) for seed in seeds])[0], np.zeros((n, 3)), step
-        elif (one := own == (step - anew) // B).any():  # one a rollout, lest all reach their time limits together
-            obs, sums = envs.reset(options={"reset_mask": one})[0], sums * ~one[:, None]
-        rows, rng = [], np.random.default_rng([args.seed, step // B])  # a function of the place: nothing to save
-        noise = rng.standard_normal((T, N, actor.log_std.numel()), np.float32)[:, own]
-        actor.cpu().load_state_dict(policy.state_dict())
-        for t in range(T):
-            actions = actor.sample(obs, noise[t])
-            next_obs, rewards, terminated, truncated, info = envs.step(actor.to_bounds(actions))
-            successors, done = next_obs.copy(), terminated | truncated
-            if done.any():  # there next_obs is the first observation of a new episode
-                successors[done] = np.stack(info["final_obs"][done])
-            sums = sums * [args.gamma, 1, 1] + np.stack([rewards, rewards, np.ones(n)], -1)  # discounted, raw, length
-            rows.append((obs, actions, rewards, successors, terminated, done, sums))
-            obs, sums = next_obs, sums * ~done[:, None]
-        batch = dict(zip(COLUMNS, map(np.stack, zip(*rows))))  # (T, N, ...)
-        check_finite(step, N, batch)
-        critic.statistics.copy_(merge_statistics(critic.statistics, batch["sums"][..., :1]))
-        tensors = {name: torch.as_tensor(x.astype(np.float32), device=device) for name, x in batch.items()}
-        tensors["rewards"] /= critic.statistics[3]
-        lr = optimizer.param_groups[0]["lr"] = args.learning_rate * (1 - step / args.total_timesteps)
-        losses = update(policy, critic, optimizer, tensors, rng, args)
-        policy.statistics.copy_(merge_statistics(policy.statistics, batch["obs"]))  # only now: π_old is what has acted
-        step += B
-        check_finite(step, 0, losses)
-        if RANK > 0:
-            continue
-        with torch.no_grad():  # how far the update went; the actor is π_old still
-            s, a = normalize(tensors["obs"], actor.to(device).statistics), tensors["actions"]
-            kl = kl_divergence(actor.mean(s), actor.log_std, policy.mean(s), policy.log_std).cpu().numpy()
-            ratio_q01, ratio_q99 = np.quantile((policy.log_prob(s, a) - actor.log_prob(s, a)).exp().cpu(), (0.01, 0.99))
-        losses |= dict(kl=kl, kl_max=kl.max(), ratio_q01=ratio_q01, ratio_q99=ratio_q99)
-        sps = (step - first) / (time.time() - start)
-        _, returns, lengths = batch["sums"][batch["done"]].T  # of the episodes that have ended
-        recent = (recent + returns.tolist())[-100:]
-        episodes = dict(episodic_return=returns.mean(), episodic_length=lengths.mean()) if len(returns) else {}
-        for name, value in {"SPS": sps, "learning_rate": lr, **episodes, **losses}.items():
-            writer.add_scalar(f"{'losses' if name in losses else 'charts'}/{name}", np.mean(value), step)
-        writer.flush()
-        progress.set_postfix_str(f"return {np.mean(recent or np.nan):.1f}")
-        progress.update(B)
-        if progress.disable and step % 50_000 < B:  # no terminal
-            print(f"{step:,} steps, {sps:,.0f} steps/s, return {np.mean(recent or np.nan):.1f}")
-        if step % (args.checkpoint_interval * N) < B or step >= args.total_timesteps:
-            save_checkpoint(args, modules, step=step, recent=recent)
-    if RANK > 0:
-        return Path(args.run_dir)
-    result = evaluate(args.run_dir, args.eval_episodes, args.capture_video)
-    for way in result:
-        writer.add_scalar(f"charts/{way}_return", result[way]["mean"], step)
-    writer.close()
-    result |= {"training_return": float(np.mean(recent)) if recent else None, "steps_per_second": sps, "steps": step}
-    result_file.write_text(json.dumps(result))  # the steps come last: where they stand, the file is whole
-    return Path(args.run_dir)
+        if args.evaluate:
+            print(f"{args.evaluate} at step {load_checkpoint(args.evaluate)['step']:,}")
+            evaluate(args.evaluate, args.eval_episodes, args.capture_video)
+        else:
+            train(args)
+    except KeyboardInterrupt:
+        command = ["python", *sys.argv]
+        if args.run_dir and "--run-dir" not in command:
+            command += ["--run-dir", args.run_dir]
+        tqdm.write(f"interrupted; to resume: {shlex.join(command)}")
+        sys.exit(130)
 
 
 if __name__ == "__main__":
     try:
-        args = tyro.cli(Args, description=__doc__)
-        evaluate(args.evaluate, args.eval_episodes, args.capture_video) if args.evaluate else train(args)
+        main()
     except (UsageError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        tqdm.write(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
-    except KeyboardInterrupt:
-        print(f"\nstopped; to go on: python {shlex.join(sys.argv + ['--run-dir', args.run_dir] * bool(args.run_dir))}")
-        sys.exit(130)

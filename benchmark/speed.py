@@ -112,7 +112,9 @@ import torch._dynamo
 sys.path.insert(0, {root!r})
 import gymnasium as gym
 script = importlib.import_module({script!r})
-inside, step, evaluate = [0.0], gym.vector.SyncVectorEnv.step, script.evaluate
+# REINFORCE steps its one environment without a vector
+stepped = script.Episode if script.SCRIPT == "reinforce" else gym.vector.SyncVectorEnv
+inside, step, evaluate = [0.0], stepped.step, script.evaluate
 def timed(envs, actions):
     start = time.perf_counter()
     result = step(envs, actions)
@@ -121,7 +123,7 @@ def timed(envs, actions):
 def stop(*args):
     inside.append(0.0)
     return evaluate(*args)
-gym.vector.SyncVectorEnv.step, script.evaluate = timed, stop
+stepped.step, script.evaluate = timed, stop
 with tempfile.TemporaryDirectory() as folder:
     options = dict(device="cpu", total_timesteps={steps}, run_dir=folder, eval_episodes=1)
     options |= {ours!r}

@@ -43,7 +43,8 @@ def play(policy, env_id, episodes, first_seed, gamma):
         actions = policy.sample(
             obs, rng.standard_normal((episodes, policy.log_std.numel()), np.float32)
         )
-        next_obs, rewards, terminated, truncated, info = envs.step(policy.to_bounds(actions))
+        env_actions = policy.to_bounds(actions).numpy()
+        next_obs, rewards, terminated, truncated, info = envs.step(env_actions)
         done, after = terminated | truncated, next_obs.copy()
         if done.any():
             after[done] = np.stack(info["final_obs"][done])
@@ -63,30 +64,27 @@ def move(policy, theta):
 def main():
     run_dir = sys.argv[1]
     checkpoint = script.load_checkpoint(run_dir)
-    args = script.Args(
-        **{k: v for k, v in checkpoint["args"].items() if k not in ("processes", "run_dir")}
-    )
+    args = script.Args(**checkpoint["args"])
     policy, old = script.load_policy(run_dir), script.load_policy(run_dir)
-    critic = torch.nn.Sequential(
-        script.mlp(policy.statistics.shape[1], 1, gain=1.0), torch.nn.Flatten(0)
-    )
-    critic.statistics = torch.nn.Buffer(torch.zeros(4, 1))
+    critic = script.Critic(len(policy.obs_stats.mean))
     critic.load_state_dict(checkpoint["critic"])
-    scale = critic.statistics[3].item()  # of rewards
+    scaler = script.RewardScaler(args.num_envs, args.gamma)
+    scaler.load_state_dict(checkpoint["reward_scaler"])
+    scale = scaler.return_stats.std().item()  # of rewards
 
-    def seen(
-        first_seed, gae_lambda
-    ):  # steps of SAMPLES episodes: obs, actions, advantages, steps n
+    def seen(first_seed, gae_lambda):
+        """Steps of SAMPLES episodes: obs, actions, advantages, n."""
         _, (obs, actions, rewards, n, after, terminated, done, going) = play(
             old, args.env_id, SAMPLES, first_seed, args.gamma
         )
-        obs, after = (script.normalize(x, old.statistics).flatten(0, 1) for x in (obs, after))
+        obs, after = (old.obs_stats.normalize(x) for x in (obs, after))
         with torch.no_grad():
-            values, next_values = (critic(x).view_as(rewards) for x in (obs, after))
+            values, next_values = critic(obs), critic(after)
             ends = rewards / scale, values, next_values, terminated, done
             advantages = script.compute_gae(*ends, args.gamma, gae_lambda).flatten()
         kept = going.bool().flatten()  # after its first episode an environment plays on
-        return [x[kept] for x in (obs, actions.flatten(0, 1), advantages, n.flatten())]
+        columns = (obs.flatten(0, 1), actions.flatten(0, 1), advantages, n.flatten())
+        return [x[kept] for x in columns]
 
     # the surrogate along a direction that its own noise has chosen would promise too much:
     # two samples
@@ -97,10 +95,9 @@ def main():
     )
 
     def divergence(some=slice(None)):  # mean over states
-        mean_old = old.mean(obs[some]).detach()
-        return script.kl_divergence(
-            mean_old, old.log_std.detach(), policy.mean(obs[some]), policy.log_std
-        ).mean()
+        old_mu, old_log_std = old.mu(obs[some]).detach(), old.log_std.detach()
+        kl = script.kl_divergence(old_mu, old_log_std, policy.mu(obs[some]), policy.log_std)
+        return kl.mean()
 
     def discounted_surrogate():
         ratio = (policy.log_prob(judge_obs, judge_actions) - judge_log_prob_old).exp()
@@ -109,13 +106,14 @@ def main():
     parameters, flatten = list(policy.parameters()), torch.nn.utils.parameters_to_vector
     theta = flatten(parameters).detach().clone()
     L = script.surrogate(policy.log_prob(obs, actions), log_prob_old, advantages)
-    g = flatten(torch.autograd.grad(L, parameters))
-    kl_gradient = flatten(torch.autograd.grad(divergence(), parameters, create_graph=True))
-    fisher = kl_gradient, parameters, args.cg_damping
-    x, _ = script.conjugate_gradient(
-        lambda v: script.fisher_vector_product(v, *fisher), g, args.cg_iterations
-    )
-    step = (2 * args.max_kl / (x @ script.fisher_vector_product(x, *fisher))).sqrt() * x
+    g = script.flat_gradient(L, parameters)
+    kl_gradient = script.flat_gradient(divergence(), parameters, create_graph=True)
+
+    def matvec(v):
+        return script.hessian_vector_product(v, kl_gradient, parameters, args.cg_damping)
+
+    x, _ = script.conjugate_gradient(matvec, g, args.cg_iterations)
+    step = (2 * args.max_kl / (x @ matvec(x))).sqrt() * x
     before, _ = play(policy, args.env_id, EPISODES, 0, args.gamma)
 
     @torch.no_grad()

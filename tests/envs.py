@@ -168,6 +168,13 @@ class BelowThree(AboveFive):
     target = 1
 
 
+class Huge(AboveFive):
+    """Bounds that mean none."""
+
+    action_space = Box(-1e10, 1e10, (1,))
+    target = 1
+
+
 class Offset(Scalar):
     """Reward -(a - x)² for an observation offset + scale x, in 64 bits."""
 
@@ -278,6 +285,7 @@ class Busy(Scalar):
 LIMITS = {
     "AboveFive": 20,
     "BelowThree": 20,
+    "Huge": 20,
     "Offset": 20,
     "Tiny": 20,
     "Large": 20,
@@ -310,6 +318,7 @@ for cls in (
     SeedReader,
     AboveFive,
     BelowThree,
+    Huge,
     Offset,
     Tiny,
     Large,

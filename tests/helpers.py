@@ -16,16 +16,7 @@ import torch
 
 TESTS = Path(__file__).parent
 ROOT = Path(os.environ.get("SCRIPTS_FROM", TESTS.parent))  # another folder: mutants are tried there
-ORDER = ["reinforce", "a2c_continuous", "ppo_continuous", "trpo_continuous", "ddpg"]
-
-
-def source(name):
-    return (ROOT / f"{name}.py").read_text()
-
-
-# the first edition's scripts are tested by first_edition/ until they move in
-SCRIPTS = [name for name in ORDER if source(name).startswith("# /// script")]
-FIRST_EDITION = [name for name in ORDER if name not in SCRIPTS]
+SCRIPTS = ["reinforce", "a2c_continuous", "ppo_continuous", "trpo_continuous", "ddpg"]
 STOCHASTIC = [name for name in SCRIPTS if name != "ddpg"]  # with a density
 WITH_CRITIC = [name for name in STOCHASTIC if name != "reinforce"]  # V, GAE, torchrun
 CAN_RENDER = (
@@ -48,6 +39,10 @@ TINY = {  # a run that takes a second
     "buffer_size": 300,
     "eval_episodes": 2,
 }
+
+
+def source(name):
+    return (ROOT / f"{name}.py").read_text()
 
 
 def load(name):
@@ -155,3 +150,24 @@ def random_batch(policy, T=16, N=3, ends=0.1):
         "done": terminated | truncated,
     }
     return {name: torch.as_tensor(x, dtype=torch.float32) for name, x in batch.items()}
+
+
+def advantages_by_definition(policy, critic, batch, gamma=0.99, gae_lambda=0.95):
+    """A (T, N) by its definition, and V(s) (T, N), as the script's critic has it."""
+    with torch.no_grad():
+        values = critic(normalized(policy, batch["obs"]))
+        next_values = critic(normalized(policy, batch["next_obs"]))
+    ends = batch["terminated"] > 0, batch["done"] > 0
+    arrays = [x.numpy() for x in (batch["rewards"], values, next_values, *ends)]
+    advantages = gae_by_definition(*arrays, gamma, gae_lambda)
+    return torch.tensor(advantages, dtype=torch.float32), values
+
+
+def run_update(module, policy, critic, optimizer, batch, args, seed=0):
+    """The script's own update, whatever it takes."""
+    rng = np.random.default_rng(seed)
+    inputs = {
+        "reinforce": (policy, optimizer, batch, args),
+        "a2c_continuous": (policy, critic, optimizer, batch, args),
+    }
+    return module.update(*inputs.get(module.SCRIPT, (policy, critic, optimizer, batch, rng, args)))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import ORDER, ROOT, load
+from helpers import ROOT, SCRIPTS, load
 from moviepy import ImageSequenceClip
 from PIL import Image
 
@@ -82,7 +82,7 @@ def test_results_have_one_row_a_run():
     )
 
 
-def test_collecting_replaces_a_runs_rows(tmp_path):
+def test_collecting_replaces_a_runs_rows(tmp_path, tool):
     """Scores are those of result.json, curves averages of what was logged.
 
     A second time changes nothing.
@@ -91,6 +91,7 @@ def test_collecting_replaces_a_runs_rows(tmp_path):
     (tmp_path / "results.csv").write_text((BENCHMARK / "results.csv").read_text())
     before = (tmp_path / "results.csv").read_text()
     module = load("a2c_continuous")
+    tool("divergence").wrap(module)
     run_dir = module.train(
         module.Args(
             "envs:LQR-v0",
@@ -136,6 +137,39 @@ def tool(monkeypatch):
         return importlib.import_module(name)
 
     return make
+
+
+@pytest.mark.parametrize("name", ["a2c_continuous", "ppo_continuous", "trpo_continuous"])
+def test_how_far_an_update_went(tool, name, tmp_path):
+    """Kullback-Leibler divergences and ratios of the first update again, sums written out."""
+    script, divergence = load(name), tool("divergence")
+    seen, logged, update = [], [], script.update
+
+    def record(policy, critic, optimizer, batch, *rest):
+        before = policy.mu(batch["obs"]).detach(), policy.log_std.detach().clone()
+        losses = update(policy, critic, optimizer, batch, *rest)
+        after = policy.mu(batch["obs"]).detach(), policy.log_std.detach().clone()
+        seen.append((*before, *after, batch["actions"]))
+        return losses
+
+    script.update = record
+    divergence.wrap(script)
+    wrapped = script.update
+    script.update = lambda *inputs: logged.append(wrapped(*inputs)) or logged[-1]
+    options = {"num_envs": 2, "num_steps": 64, "total_timesteps": 256, "eval_episodes": 1}
+    options |= {"minibatch_size": 32} if name != "a2c_continuous" else {}
+    script.train(script.Args("envs:LQR-v0", run_dir=str(tmp_path / "run"), **options))
+    old_mu, old_log_std, mu, log_std, actions = seen[0]  # observations are not normalized yet
+    s, t = old_log_std.exp(), log_std.exp()
+    kl = (log_std - old_log_std + (s**2 + (old_mu - mu) ** 2) / (2 * t**2) - 0.5).sum(-1)
+    z, w = (actions - old_mu) / s, (actions - mu) / t
+    ratio = ((z**2 - w**2) / 2 + old_log_std - log_std).sum(-1).exp().double()
+    losses = logged[0]
+    assert float(losses["kl"]) == pytest.approx(kl.mean().item(), rel=1e-2, abs=1e-6)
+    assert float(losses["kl_max"]) == pytest.approx(kl.max().item(), rel=1e-2, abs=1e-6)
+    for quantile in ("01", "99"):
+        expected = np.quantile(ratio, int(quantile) / 100)
+        assert float(losses[f"ratio_q{quantile}"]) == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_variant_is_named_by_its_folder(tmp_path):
@@ -317,7 +351,7 @@ def test_speeds_are_measured(tool, tmp_path, monkeypatch, capsys):
         args = load(script).Args()
         assert args.num_envs * args.num_steps == batch
     assert {(case[0], case[2]["device"]) for case in speed.DEVICES} == {
-        (s, d) for s in ORDER for d in ("cpu", "cuda")
+        (s, d) for s in SCRIPTS for d in ("cpu", "cuda")
     }
     cases = [
         case

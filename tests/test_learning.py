@@ -61,7 +61,7 @@ def test_linear_quadratic_regulator(name, tmp_path):
 
     p = (1 + R * k**2) / (1 - GAMMA * (A - B * k) ** 2)  # the value of u = -k x is -p x²
     if name == "ddpg":
-        Q = module.Critic(1, 1)
+        Q = module.QNetwork(1, 1)
         Q.load_state_dict(module.load_checkpoint(run_dir)["critic"])
         actions = torch.from_numpy(policy.act(x)) / 4
         values = Q(torch.from_numpy(x), actions).detach()

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import FIRST_EDITION, ROOT, SCRIPTS, TESTS, source
+from helpers import ROOT, SCRIPTS, TESTS, source
 
 UPDATE = "losses = update(policy, critic, optimizer, to_tensors(batch, device), rng, args)"
 STATISTICS = 'policy.obs_stats.update(batch["obs"])'
@@ -116,6 +116,138 @@ MUTANTS = {  # name: (script, a short text that stands there once, what replaces
         'torch.save(checkpoint, Path(args.run_dir, "checkpoint.pt")); return',
     ),
 }
+MUTANTS |= {
+    "a2c: down the policy gradient": (
+        "a2c_continuous",
+        "policy_loss = -(log_prob",
+        "policy_loss = (log_prob",
+    ),
+    "a2c: gradient not clipped": (
+        "a2c_continuous",
+        "optimizer, args.max_grad_norm",
+        "optimizer, 1e9",
+    ),
+    "a2c: entropy punished": ("a2c_continuous", "- args.ent_coef", "+ args.ent_coef"),
+    "trpo: D from new to old": (
+        "trpo_continuous",
+        "def kl_divergence(old_mu, old_log_std, mu, log_std)",
+        "def kl_divergence(mu, log_std, old_mu, old_log_std)",
+    ),
+    "trpo: D from new to old in the line search": (
+        "trpo_continuous",
+        "kl_divergence(old_mu, old_log_std, policy.mu(obs), policy.log_std)",
+        "kl_divergence(policy.mu(obs), policy.log_std, old_mu, old_log_std)",
+    ),
+    "trpo: a step where the curvature is negative": (
+        "trpo_continuous",
+        "if not curvature > 0:",
+        "if not curvature != 0:",
+    ),
+    "trpo: logarithm of the ratio": (
+        "trpo_continuous",
+        "((log_prob - old_log_prob).exp() * advantages)",
+        "((log_prob - old_log_prob) * advantages)",
+    ),
+    "trpo: line search without the mean of D": (
+        "trpo_continuous",
+        " and mean_kl <= args.max_kl",
+        "",
+    ),
+    "trpo: line search without each state's D": ("trpo_continuous", " and num_far == 0", ""),
+    "trpo: line search without the improvement": ("trpo_continuous", "improvement > 0 and ", ""),
+    "trpo: a rejected step stays": (
+        "trpo_continuous",
+        "    nn.utils.vector_to_parameters(old_theta, parameters)\n",
+        "    pass\n",
+    ),
+    "trpo: one conjugate gradient iteration": (
+        "trpo_continuous",
+        "for _ in range(iterations):",
+        "for _ in range(1):",
+    ),
+    "trpo: one conjugate gradient iteration asked for": (
+        "trpo_continuous",
+        "g, args.cg_iterations)",
+        "g, 1)",
+    ),
+    "trpo: directions not conjugate": ("trpo_continuous", "p = next_r + beta * p", "p = next_r"),
+    "trpo: H not damped": ("trpo_continuous", " + damping * vector", ""),
+    "trpo: half the step": (
+        "trpo_continuous",
+        "(2 * args.max_kl / curvature)",
+        "(args.max_kl / curvature)",
+    ),
+    "reinforce: returns leak over episodes": ("reinforce", "gamma * (1 - done[t]) *", "gamma *"),
+    "reinforce: γ^n from the start of the batch": (
+        "reinforce",
+        'args.gamma ** batch["n"]',
+        "args.gamma ** torch.arange(len(returns))",
+    ),
+    "reinforce: the last episode cut": (
+        "reinforce",
+        "        while not done:",
+        "        while not done and len(transitions) < min_batch_steps:",
+    ),
+    "reinforce: no baseline": ("reinforce", "(returns - mean) /", "returns /"),
+    "reinforce: down the policy gradient": (
+        "reinforce",
+        "-(weights * log_prob)",
+        "(weights * log_prob)",
+    ),
+    "reinforce: the same episodes in each batch": (
+        "reinforce",
+        "np.random.default_rng([args.seed, step])",
+        "np.random.default_rng([args.seed])",
+    ),
+    "ddpg: τ for 1 - τ": ("ddpg", "target_p.lerp_(p, args.tau)", "target_p.lerp_(p, 1 - args.tau)"),
+    "ddpg: down the deterministic policy gradient": (
+        "ddpg",
+        ".mean() - mean_q",
+        ".mean() + mean_q",
+    ),
+    "ddpg: a saturated policy stays": (
+        "ddpg",
+        "((u.abs() - 3).relu() ** 2).mean() - mean_q",
+        "-mean_q",
+    ),
+    "ddpg: online networks in the target": (
+        "ddpg",
+        "target_critic(next_obs, target_policy.mu(next_obs))",
+        "critic(next_obs, policy.mu(next_obs))",
+    ),
+    "ddpg: a time limit as a termination": (
+        "ddpg",
+        '"terminated": terminated,',
+        '"terminated": done,',
+    ),
+    "ddpg: noise not scaled per dimension": (
+        "ddpg",
+        "self.exploration_noise * noise",
+        "self.exploration_noise * noise / self.half_range.flatten()",
+    ),
+    "ddpg: the reset observation as the next one": (
+        "ddpg",
+        'true_next_obs[done] = np.stack(info["final_obs"][done])',
+        "pass",
+    ),
+    "ddpg: the policy's gradient in the critic": (
+        "ddpg",
+        "policy_loss.backward(inputs=list(policy.parameters()))",
+        "policy_loss.backward()",
+    ),
+    "ddpg: the oldest stay": ("ddpg", ") % self.capacity", ").clip(0, self.capacity - 1)"),
+    "ddpg: the target's gradient": (
+        "ddpg",
+        "with torch.no_grad():\n        next_values",
+        "if True:\n        next_values",
+    ),
+    "ddpg: the critic's step first": (
+        "ddpg",
+        "    critic_optimizer.zero_grad()\n    value_loss.backward()\n",
+        "    critic_optimizer.zero_grad()\n    value_loss.backward()\n"
+        "    critic_optimizer.step()\n",
+    ),
+}
 OF_PROCESSES = {
     "each process its own gradient": (
         "ppo_continuous",
@@ -132,6 +264,16 @@ OF_PROCESSES = {
         "np.float32)[:, RANK]",
         "np.float32)[:, 0]",
     ),
+    "trpo: Hessian-vector products of one process": (
+        "trpo_continuous",
+        "world_mean(product)",
+        "product",
+    ),
+    "trpo: the surrogate's gradient of one process": (
+        "trpo_continuous",
+        "world_mean(flat_gradient(old_L, parameters))",
+        "flat_gradient(old_L, parameters)",
+    ),
     "the same initial states in each process": (
         "ppo_continuous",
         "envs.num_envs)[RANK]",
@@ -139,8 +281,17 @@ OF_PROCESSES = {
     ),
 }
 MUTANTS |= OF_PROCESSES
-SUBJECTS = ["gae", "policy_gradient", "ppo", "statistics", "policy", "training_loop", "lecture"]
-SUBJECTS += ["learning", "resume", "cli"]
+SUBJECTS = [
+    "gae",
+    "policy_gradient",
+    "ppo",
+    "trpo",
+    "ddpg",
+    "statistics",
+    "policy",
+    "training_loop",
+]
+SUBJECTS += ["lecture", "learning", "resume", "cli"]
 
 
 def mutated(name):
@@ -164,7 +315,7 @@ def test_mutant_is_one_mistake(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MUTANTS)
 def test_mutant_is_found(name, tmp_path):
-    for script in SCRIPTS + FIRST_EDITION:
+    for script in SCRIPTS:
         shutil.copy(ROOT / f"{script}.py", tmp_path)
     (tmp_path / f"{MUTANTS[name][0]}.py").write_text(mutated(name))
     subjects = ["torchrun"] if name in OF_PROCESSES else SUBJECTS

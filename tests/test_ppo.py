@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from helpers import density, gae_by_definition, networks, normalized, random_batch
+from helpers import advantages_by_definition, density, networks, normalized, random_batch
 
 ARGS = {"num_envs": 3, "num_steps": 16, "minibatch_size": 12, "update_epochs": 2}
 
@@ -73,13 +73,8 @@ def test_what_an_update_did_is_reported(ppo):
     policy, critic = networks(ppo)
     batch = random_batch(policy)
     before = copy.deepcopy(policy)
-    with torch.no_grad():
-        values = critic(normalized(policy, batch["obs"]))
-        next_values = critic(normalized(policy, batch["next_obs"]))
-    ends = batch["terminated"] > 0, batch["done"] > 0
-    arrays = [x.numpy() for x in (batch["rewards"], values, next_values, *ends)]
-    A = gae_by_definition(*arrays, 0.99, 0.95)
-    targets = A + values.numpy()
+    A, values = advantages_by_definition(policy, critic, batch)
+    targets = A + values
 
     losses = updated(ppo, policy, critic, batch)
     obs, actions = normalized(policy, batch["obs"]), batch["actions"]
@@ -91,7 +86,7 @@ def test_what_an_update_did_is_reported(ppo):
         "approx_kl": (ratio - 1 - log_ratio).mean(),
         "clipfrac": ((ratio < 0.8) | (ratio > 1.2)).double().mean(),
         "entropy": new.entropy().double().sum(-1).mean(),
-        "explained_variance": 1 - (targets - values.numpy()).var() / targets.var(),
+        "explained_variance": 1 - (targets - values).var() / targets.var(),
     }
     for name, value in expected.items():
         assert losses[name].item() == pytest.approx(float(value), rel=1e-3, abs=1e-6), name
@@ -131,12 +126,7 @@ def test_losses_are_means_over_the_minibatches(ppo, monkeypatch):
 def test_the_losses_of_a_single_minibatch(ppo):
     policy, critic = networks(ppo)
     batch = random_batch(policy)
-    with torch.no_grad():
-        values = critic(normalized(policy, batch["obs"]))
-        next_values = critic(normalized(policy, batch["next_obs"]))
-    ends = batch["terminated"] > 0, batch["done"] > 0
-    arrays = [x.numpy() for x in (batch["rewards"], values, next_values, *ends)]
-    A = gae_by_definition(*arrays, 0.99, 0.95)
+    A, values = advantages_by_definition(policy, critic, batch)
     losses = updated(ppo, policy, critic, batch, minibatch_size=48, update_epochs=1)
     assert losses["policy_loss"].item() == pytest.approx(0, abs=1e-6)  # r = 1, E[A] = 0
     assert losses["value_loss"].item() == pytest.approx((A**2).mean(), rel=1e-4)  # R - V = A

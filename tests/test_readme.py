@@ -2,14 +2,14 @@
 
 import ast
 import csv
+import difflib
 import importlib
 import re
 import statistics
 import sys
 
 import pytest
-from helpers import CAN_RENDER, ORDER, ROOT, TESTS, load, run
-from test_first_mutants import MUTANTS as FIRST_MUTANTS
+from helpers import CAN_RENDER, ROOT, SCRIPTS, TESTS, load, run, source
 from test_mutants import MUTANTS
 
 README = (ROOT / "README.md").read_text()
@@ -100,7 +100,7 @@ def test_scores_by_hand(report):
                 assert cell == (f"**{text}**" if bold else text)
                 if way == ("deterministic" if script == "ddpg" else "sampled"):
                     (over,) = [x for x in report.overview() if x.startswith(f"| {env_id} ")]
-                    assert over.split(" | ")[ORDER.index(script) + 1].strip("*| ") == text
+                    assert over.split(" | ")[SCRIPTS.index(script) + 1].strip("*| ") == text
 
 
 def test_the_score_of_the_humanoid():
@@ -117,7 +117,7 @@ def test_pictures():
     assert len(pictures) >= 5 and all((ROOT / path).stat().st_size > 10_000 for path in pictures)
 
 
-@pytest.mark.parametrize("script", ORDER)
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_minutes(script):
     """Of speed.csv, where the scripts have run in turn on one machine."""
     with open(ROOT / "benchmark" / "speed.csv") as file:
@@ -133,14 +133,42 @@ def test_minutes(script):
     assert line.endswith(f" | {minutes:.{0 if minutes > 20 else 1}f} |")
 
 
+def body(name):
+    """A script's lines without its header."""
+    return source(name).splitlines()[ast.parse(source(name)).body[0].end_lineno :]
+
+
+def function(name, wanted):
+    text = source(name)
+    (node,) = [node for node in ast.parse(text).body if getattr(node, "name", None) == wanted]
+    return ast.get_source_segment(text, node).splitlines()
+
+
+def changed(one, other):
+    lines = list(difflib.unified_diff(one, other, n=0, lineterm=""))[2:]
+    return [line for line in lines if line[0] in "+-"]
+
+
+def test_the_update_from_a2c_to_ppo():
+    """The diff block is what the files say, and short."""
+    (block,) = [text for kind, text in BLOCKS if kind == "diff"]
+    expected = changed(function("a2c_continuous", "update"), function("ppo_continuous", "update"))
+    assert block.splitlines() == expected and len(expected) <= 50
+
+
+def test_sizes_of_the_diffs():
+    sizes = [len(changed(body(one), body(other))) for one, other in zip(SCRIPTS, SCRIPTS[1:4])]
+    assert "change {}, {} and {} lines".format(*sizes) in README
+    assert all(size <= limit for size, limit in zip(sizes, (310, 90, 200), strict=True))
+
+
 def test_the_lecture_names_what_exists():
     table = README[README.index("### The lecture") :].split("\n## ")[0]
     names = re.findall(r"`(\w+)\.(\w+)`", table)
     names = [(file, name) for file, name in names if name != "py"]
     assert len(names) > 25
     for file, name in names:
-        folder = TESTS / "first_edition" if file.startswith("test_first_") else TESTS
-        path = ROOT / f"{file}.py" if file in ORDER else folder / f"{file}.py"
+        path = ROOT / f"{file}.py" if file in SCRIPTS else TESTS / f"{file}.py"
         defined = {getattr(node, "name", None) for node in ast.parse(path.read_text()).body}
         assert name in defined, (file, name)
     tested = {name for file, name in names if file == "test_lecture"}
@@ -151,6 +179,5 @@ def test_the_lecture_names_what_exists():
 
 
 def test_the_number_of_mutants():
-    assert "none" in MUTANTS and "none" in FIRST_MUTANTS  # the copies without a mistake
-    count = len(MUTANTS) + len(FIRST_MUTANTS) - 2
-    assert f"also makes {count} one-line mistakes" in README
+    assert "none" in MUTANTS  # the copy without a mistake
+    assert f"also makes {len(MUTANTS) - 1} one-line mistakes" in README

@@ -116,10 +116,12 @@ def test_no_step_stands_twice_in_tensorboard(script, module, tiny, monkeypatch):
     """The run dies some updates after a checkpoint; those are seen once, from its second life."""
     real, calls, place = module.update, [], 7
     args, spacing = tiny("envs:LQR-v0", total_timesteps=128 * 12, checkpoint_interval=384), 128
-    if script == "ddpg":  # which updates at every step, and logs every 1,000 of each environment
-        place, spacing = 17_000, 2_000
-        real = lambda *inputs: torch.zeros(3)  # noqa: E731
-        args = tiny("envs:LQR-v0", total_timesteps=24_000, checkpoint_interval=6_000)
+    if script == "ddpg":  # which updates at every step, and logs every 1,000
+        place, spacing = 6_500, 1_000
+        nothing = {"value_loss": torch.zeros(()), "policy_loss": torch.zeros(())}
+        monkeypatch.setattr(module, "update", lambda *inputs: nothing)
+        real = module.update
+        args = tiny("envs:LQR-v0", total_timesteps=12_000, checkpoint_interval=3_000)
 
     def dies(*inputs):
         calls.append(0)
@@ -164,7 +166,8 @@ def test_a_longer_run_starts_from_the_finished_one(module, tiny):
         run_dir = module.train(tiny("envs:LQR-v0", total_timesteps=total))
         checkpoint = module.load_checkpoint(run_dir)
         assert total <= checkpoint["step"] < total + 150  # whole batches
-        weights.append(checkpoint["policy"]["mu.0.weight"].clone())
+        name = "u.0.weight" if module.SCRIPT == "ddpg" else "mu.0.weight"
+        weights.append(checkpoint["policy"][name].clone())
     assert not torch.equal(*weights)
 
 
@@ -172,7 +175,7 @@ def test_checkpoints_hold_only_tensors_and_plain_values(script, module, tiny):
     run_dir = module.train(tiny("envs:LQR-v0"))
     checkpoint = torch.load(run_dir / "checkpoint.pt", weights_only=True)
     assert os.path.getsize(run_dir / "checkpoint.pt") < (3e6 if script == "ddpg" else 1e6)
-    assert {"script", "args", "step", "policy", "optimizer"} <= checkpoint.keys() | {"optimizer"}
+    assert {"script", "args", "step", "last_returns", "policy"} < checkpoint.keys()
 
 
 def test_a_run_that_was_killed_while_it_evaluated(module, tmp_path, monkeypatch):

@@ -9,10 +9,10 @@ import tomllib
 from itertools import combinations
 
 import pytest
-from helpers import ORDER, ROOT, SCRIPTS, source
+from helpers import ROOT, SCRIPTS, source
 
 DIFFERENT = {"Args", "update", "train"}  # what an algorithm is: these may differ
-OF_ONE_SCRIPT = {"ddpg": {"Policy"}, "reinforce": {"collect_rollout", "moments"}}
+OF_ONE_SCRIPT = {"ddpg": {"Policy", "load_policy"}, "reinforce": {"collect_rollout", "moments"}}
 CONSTANTS = {"SCRIPT", "MODES", "RANK"}
 PACKAGES = {"gymnasium", "mujoco", "numpy", "torch", "tyro", "tqdm"}
 UPDATE_ENDS = {"trpo_continuous": 340}
@@ -132,7 +132,7 @@ def test_the_algorithm_stands_first(name):
 def test_no_function_returns_more_than_four_values(name):
     nodes = [node for f in functions(source(name)).values() for node in ast.walk(f)]
     returned = [node.value for node in nodes if isinstance(node, ast.Return)]
-    assert max(len(x.elts) for x in returned if isinstance(x, ast.Tuple)) in (3, 4)
+    assert max(len(x.elts) for x in returned if isinstance(x, ast.Tuple)) in (2, 3, 4)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -144,7 +144,7 @@ def test_stands_alone(name):
     ]
     modules = {n.module if isinstance(n, ast.ImportFrom) else n.names[0].name for n in nodes}
     packages = {module.split(".")[0] for module in modules}
-    assert not packages & set(ORDER)
+    assert not packages & set(SCRIPTS)
     assert packages - set(sys.stdlib_module_names) == PACKAGES
 
 

@@ -5,11 +5,11 @@ from importlib.metadata import version
 
 import numpy as np
 import torch
-from helpers import FIRST_EDITION, SCRIPTS, load
+from helpers import SCRIPTS, load
 
 
 def test_trains_and_evaluates(tmp_path):
-    for name in SCRIPTS + FIRST_EDITION:
+    for name in SCRIPTS:
         module, run_dir = load(name), tmp_path / name
         args = module.Args(total_timesteps=6_000, eval_episodes=2, run_dir=str(run_dir))
         assert module.train(args) == run_dir
@@ -26,7 +26,7 @@ def test_trains_and_evaluates(tmp_path):
 def test_import_runs_nothing(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     random = torch.get_rng_state()
-    for name in SCRIPTS + FIRST_EDITION:
+    for name in SCRIPTS:
         assert load(name).Args().env_id == "Hopper-v4"
     assert capsys.readouterr().out == "" and not list(tmp_path.iterdir())
     assert torch.equal(torch.get_rng_state(), random)

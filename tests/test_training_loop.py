@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from helpers import STOCHASTIC, WITH_CRITIC, known, load
+from helpers import STOCHASTIC, WITH_CRITIC, known, load, run
 
 SIZES = {
     "num_envs": 2,
@@ -162,7 +162,8 @@ def test_seeds(module, tiny, tmp_path):
     ]
     a, b, c = (module.load_checkpoint(run)["policy"] for run in runs)
     assert all(torch.equal(a[name], b[name]) for name in a)
-    assert not torch.equal(a["mu.0.weight"], c["mu.0.weight"])
+    name = next(name for name in a if name.endswith("0.weight"))
+    assert not torch.equal(a[name], c[name])
 
 
 def test_initial_states_differ(seen):
@@ -171,12 +172,10 @@ def test_initial_states_differ(seen):
     assert len(states) == len(set(states)) == 16  # of environments, and of checkpoints
 
 
-def test_seeds_of_environments_fit_into_32_bits(module, tiny):
+def test_seeds_of_environments_fit_into_32_bits(module, tiny, tmp_path):
     """Simulators with int32 seeds: SeedReader refuses others."""
-    for seed in range(20):
-        envs = module.make_vector_env("envs:SeedReader-v0", 8)
-        module.start_episodes(envs, seed, 10_000)
-        envs.close()
+    for seed in range(4):
+        module.train(tiny("envs:SeedReader-v0", seed=seed, run_dir=tmp_path / str(seed)))
 
 
 @pytest.mark.parametrize("env_id, dim", [("envs:Matrix-v0", 6), ("envs:DictObs-v0", 5)])
@@ -231,3 +230,69 @@ def test_environments_are_closed_on_every_way_out(module, tiny, monkeypatch, out
             module.train(tiny(env_id))
     assert made and not open_now
     assert max(made) < len(made) / (2 if outcome == "success" else 1)
+
+
+@pytest.fixture
+def episodes(tmp_path, monkeypatch):
+    """Trains REINFORCE and keeps, for each update, its batch and the policy's state."""
+    module = load("reinforce")
+
+    def train(env_id, **changes):
+        updates, real = [], module.update
+
+        def update(policy, optimizer, batch, args):
+            state = {name: x.cpu().clone() for name, x in policy.state_dict().items()}
+            updates.append(({name: x.cpu().clone() for name, x in batch.items()}, state))
+            return real(policy, optimizer, batch, args)
+
+        monkeypatch.setattr(module, "update", update)
+        values = {"min_batch_steps": 64, "total_timesteps": 1024, "eval_episodes": 1} | changes
+        module.train(module.Args(env_id=env_id, run_dir=str(tmp_path / "run"), **values))
+        return updates, module
+
+    return train
+
+
+def test_reinforce_batches_are_complete_episodes(episodes):
+    """Episodes of 3 and of 30 steps; the first that ends at or after 64 steps ends the batch."""
+    updates, _ = episodes("envs:TwoLengths-v0")
+    lengths = []
+    for batch, _ in updates:
+        n, done = batch["n"], batch["done"] > 0
+        assert batch["obs"][0] == 0 and done[-1]
+        assert len(done) >= 64 and len(done) - n[-1] - 1 < 64
+        assert torch.equal(n, batch["obs"][:, 0])  # the step within the episode
+        lengths += (n[done] + 1).tolist()
+        assert sum(lengths[-int(done.sum()) :]) == len(done)  # nothing is left out
+    assert {3, 30} == set(lengths)
+
+
+def test_reinforce_plays_what_its_random_numbers_say(episodes):
+    """Every episode again, from seeds and noise that depend on --seed and the step alone."""
+    updates, module = episodes("envs:LQR-v0", checkpoint_interval=100)
+    env, step = module.make_env("envs:LQR-v0"), 0
+    for batch, state in updates:
+        policy = module.Policy(1, state["low"], state["high"])
+        policy.load_state_dict(state)
+        again, _ = module.collect_rollout(env, policy, np.random.default_rng([1, step]), 64)
+        for name, x in again.items():
+            torch.testing.assert_close(batch[name], torch.tensor(x, dtype=torch.float32))
+        assert batch["actions"].abs().max() > 1  # some would have been clipped
+        step += len(batch["done"])
+    starts = torch.cat([batch["obs"][batch["n"] == 0, 0] for batch, _ in updates])
+    assert len(starts.unique()) == len(starts) > 40
+
+
+def test_reinforce_statistics_are_those_of_all_observations_before(episodes):
+    updates, _ = episodes("envs:LQR-v0")
+    stream = torch.cat([batch["obs"] for batch, _ in updates[:-1]]).double()
+    expected = {"count": stream.numel(), "mean": stream.mean(), "var": stream.var(correction=0)}
+    for name, value in expected.items():
+        got = updates[-1][1][f"obs_stats.{name}"].item()
+        assert got == pytest.approx(float(value), rel=1e-4, abs=1e-5)
+
+
+def test_reinforce_needs_episodes_that_end(tmp_path):
+    done = run("reinforce", "--env-id", "envs:Endless-v0", "--run-dir", tmp_path)
+    assert done.returncode == 2 and "100,000 steps" in done.stderr
+    assert done.stderr.count("\n") == 1
