@@ -303,12 +303,10 @@ def train(args):
         save_checkpoint(args, modules, step, last_returns)
         log = Log(args, step)
         obs = start_episodes(envs, args.seed, step)
+        rng = np.random.default_rng([args.seed, step])
         losses, episodes = [], defaultdict(list)
 
         while step < args.total_timesteps:
-            # random numbers depend on the seed and the step alone: there is no random state to save
-            rng = np.random.default_rng([args.seed, step])
-
             # act, and store the transition
             learning = step >= args.learning_starts
             transition, obs = collect_transition(envs, policy, obs, rng, learning, episodes)
@@ -329,6 +327,8 @@ def train(args):
                 charts = episodes | {"learning_rate": args.learning_rate}
                 log.write(step, charts, mean_losses(losses), last_returns)
                 losses, episodes = [], defaultdict(list)
+                # a function of the seed and the step alone: there is no random state to save
+                rng = np.random.default_rng([args.seed, step])
 
             if saving:
                 # environments cannot be saved: new episodes here make a resumed run the same run
@@ -701,5 +701,5 @@ if __name__ == "__main__":
     try:
         main()
     except (UsageError, FloatingPointError) as error:
-        tqdm.write(f"error: {error}", file=sys.stderr)
+        tqdm.write("error: " + " ".join(str(error).split()), file=sys.stderr)  # in one line
         sys.exit(2 if isinstance(error, UsageError) else 1)

@@ -820,5 +820,5 @@ if __name__ == "__main__":
     try:
         main()
     except (UsageError, FloatingPointError) as error:
-        tqdm.write(f"error: {error}", file=sys.stderr)
+        tqdm.write("error: " + " ".join(str(error).split()), file=sys.stderr)  # in one line
         sys.exit(2 if isinstance(error, UsageError) else 1)

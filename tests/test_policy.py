@@ -95,7 +95,8 @@ def exported(module):
         policy.obs_stats.update(np.random.default_rng(0).normal(50, 7, (100, 4)))
     for p in policy.parameters():
         p.data += 0.3 * torch.randn_like(p)
-    obs = torch.from_numpy(np.random.default_rng(1).normal(50, 20, (32, 4)).astype(np.float32))
+    scale = (50, 20) if hasattr(policy, "obs_stats") else (0, 1)
+    obs = torch.from_numpy(np.random.default_rng(1).normal(*scale, (32, 4)).astype(np.float32))
     actions = policy.act(obs)
     assert len(np.unique(actions)) > 10
     if hasattr(policy, "obs_stats"):

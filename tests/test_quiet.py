@@ -47,7 +47,8 @@ def test_lines_of_progress_where_there_is_no_terminal(script, tmp_path):
 
 
 def test_a_terminal_shows_a_bar_and_an_error_has_its_own_line(script, tmp_path):
-    options = [*tiny_options(script), "--env-id", "envs:LateNaN-v0", "--run-dir", "run"]
+    env_id = "envs:LateNaN-v0"
+    options = [*tiny_options(script, total_timesteps=2_000), "--env-id", env_id, "--run-dir", "run"]
     parent, child = pty.openpty()
     termios.tcsetwinsize(child, (24, 100))
     process = subprocess.Popen(command(script, *options), cwd=tmp_path, stdout=child, stderr=child)
@@ -63,5 +64,6 @@ def test_a_terminal_shows_a_bar_and_an_error_has_its_own_line(script, tmp_path):
         shown += part
     assert process.wait(60) == 1
     lines = re.split(r"[\r\n]+", shown.decode())
-    assert any("steps/s" in line and "return" in line for line in lines)
+    assert any("steps/s" in line for line in lines)  # DDPG writes a return every 1,000 steps
+    assert script == "ddpg" or any("return 50.0" in line for line in lines)
     assert any(line.startswith("error: rewards is not finite at step") for line in lines)

@@ -152,8 +152,19 @@ def test_what_is_logged(module, tiny):
     run_dir = module.train(tiny("envs:Mortal-v0"))
     events = EventAccumulator(str(run_dir)).Reload()
     losses = {tag for tag in events.Tags()["scalars"] if tag.startswith("losses/")}
-    common = {"policy_loss", "value_loss", "entropy", "approx_kl", "explained_variance"}
-    assert {f"losses/{name}" for name in common} <= losses
+    names = {"value_loss", "entropy", "gradient_norm", "explained_variance"}
+    if module.SCRIPT == "trpo_continuous":
+        names |= {
+            "kl",
+            "kl_max",
+            "improvement",
+            "expected_improvement",
+            "backtracks",
+            "cg_residual",
+        }
+    else:
+        names |= {"policy_loss", "approx_kl"}
+    assert {f"losses/{name}" for name in names} <= losses
     for name in ("episodic_return", "episodic_length"):
         assert {event.value for event in events.Scalars(f"charts/{name}")} == {7.0}
     for mode in module.MODES:
