@@ -18,10 +18,10 @@ Mnih et al. 2016, arXiv:1602.01783v2 (Algorithm S3). Each iteration
 
      whose gradient in the policy's parameters is the policy gradient E[A ∇log π(a|s)].
 
-Where reinforce.py weights ∇log π(a|s) by the return of a whole episode, the critic V takes most of
-the noise away: A compares the return with what V expected, and V stands in for the rewards after
-the batch. A batch may therefore end anywhere in an episode. N environments in one process take the
-place of the paper's asynchronous workers.
+Where reinforce.py weights ∇log π(a|s) by the return to the end of the episode, the critic V takes
+most of the noise away: A compares the return with what V expected, and V stands in for the rewards
+after the batch. A batch may therefore end anywhere in an episode. N environments, stepped together,
+take the place of the paper's asynchronous workers.
 
 Beyond the paper: GAE, orthogonal initial weights, normalized observations, rewards divided by the
 standard deviation of the discounted return, gradients clipped by norm, no entropy bonus by default.
@@ -67,7 +67,7 @@ class Args:
 
     env_id: str = "Hopper-v4"  # Gymnasium id with a Box action space; module:Name-v0 imports yours
     seed: int = 1  # random seed of weights, action noise and initial states
-    total_timesteps: int = 1_000_000  # environment steps in all; a whole number of rollouts
+    total_timesteps: int = 1_000_000  # environment steps in all, rounded up to whole rollouts
     run_dir: str = ""  # output directory, new if empty; a run that it holds is resumed
     checkpoint_interval: int = 250_000  # environment steps between checkpoints; ends all episodes
     evaluate: str = ""  # run directory to evaluate instead of training
@@ -115,8 +115,8 @@ class Policy(nn.Module):
     Actions are in units where ±1 are the bounds of the action space. The statistics that normalize
     observations are part of the module, so that a saved policy takes raw observations.
 
-    Another distribution changes this class, the shape of the noise in train and, for discrete
-    actions, the Box that make_env asks for and the float32 of to_tensors.
+    Another distribution changes this class, the shape of the noise and, for discrete actions, the
+    Box that make_env asks for and the float32 of to_tensors.
     """
 
     def __init__(self, obs_dim, low, high):
@@ -229,13 +229,14 @@ def update(policy, critic, optimizer, batch, args):
     with torch.no_grad():  # what the update did to the policy
         log_ratio = policy.log_prob(obs, batch["actions"]) - log_prob
         ratio = log_ratio.exp()
+        unexplained = (targets - values).var(correction=0) / (targets.var(correction=0) + 1e-8)
         return {
             "policy_loss": policy_loss.detach(),
             "value_loss": value_loss.detach(),
             "gradient_norm": gradient_norm,  # before clipping
             "approx_kl": (ratio - 1 - log_ratio).mean(),  # estimates D(π_old, π)
             "entropy": policy.entropy(),
-            "explained_variance": 1 - (targets - values).var() / (targets.var() + 1e-8),
+            "explained_variance": 1 - unexplained,
         }
 
 
@@ -717,7 +718,7 @@ def print_result(run_dir, step):
 
 
 def evaluate(run_dir, episodes=20, capture_video=False):
-    """Returns from fixed initial states, with the mean action and with sampled actions."""
+    """Returns from fixed initial states, in each mode."""
     policy = load_policy(run_dir)
     env_id = load_checkpoint(run_dir)["args"]["env_id"]
     video_dir = f"{run_dir}/videos" if capture_video else None

@@ -23,13 +23,14 @@ Lillicrap et al. 2016, arXiv:1509.02971v6 (Algorithm 1); Silver et al. 2014. Eac
 
 In y, μ'(s') stands for the maximum over actions, which would be a search of its own.
 
-This is the fork: the policy has no density, so there is no ratio and no divergence. The replay
-holds transitions of every policy so far, each of which is used many times.
+Where the other four scripts learn from what the current policy has just done, the replay holds
+transitions of every policy so far, each used many times. The policy has no density: no ratio, no
+divergence.
 
 Unlike the paper: a penalty keeps tanh from saturating, both gradients are taken before either step,
 the first actions are uniform, the noise is white, the action enters Q's first layer, no batch norm
-and no weight decay, PyTorch's initial weights, one learning rate, 256 units, τ = 0.005. V(s') is
-bootstrapped at time limits. Observations and rewards are not normalized.
+and no weight decay, PyTorch's initial weights, one learning rate, 256 units, τ = 0.005. Time limits
+are bootstrapped. Observations and rewards are not normalized.
 
 Shapes: N environments; a minibatch is B transitions.
 """
@@ -66,8 +67,10 @@ class Args:
     # The run
 
     env_id: str = "Hopper-v4"  # Gymnasium id with a Box action space; module:Name-v0 imports yours
-    seed: int = 1  # random seed of weights, action noise and initial states
-    total_timesteps: int = 1_000_000  # environment steps in all; a multiple of num_envs
+    seed: int = 1  # random seed of weights, noise, minibatches and initial states
+    total_timesteps: int = (
+        1_000_000  # environment steps in all, rounded up to a multiple of num_envs
+    )
     run_dir: str = ""  # output directory, new if empty; a run that it holds is resumed
     checkpoint_interval: int = 100_000  # environment steps between checkpoints; ends all episodes
     evaluate: str = ""  # run directory to evaluate instead of training
@@ -88,7 +91,7 @@ class Args:
 
     def __post_init__(self):
         check_ranges(self)
-        if "WORLD_SIZE" in os.environ:
+        if os.environ.get("WORLD_SIZE", "1") != "1":
             raise UsageError(f"{SCRIPT}.py is one process: run it without torchrun")
 
 
@@ -342,10 +345,6 @@ def train(args):
 
 
 # --------------------------------------------------------------------------------------------------
-# The algorithm
-
-
-# --------------------------------------------------------------------------------------------------
 # What every training script needs, and a first reading may skip. The environment
 
 
@@ -440,7 +439,9 @@ def to_tensors(batch, device):
 
 def check_bounds(env_id, action_space):
     if not (action_space.high / 2 - action_space.low / 2 < 0.5e6).all():
-        raise UsageError(f"{env_id} acts in {action_space}; tanh needs finite bounds")
+        raise UsageError(
+            f"{env_id} acts in {action_space}; tanh needs finite bounds, at most 1e6 apart"
+        )
 
 
 def make_replay(capacity, obs_dim, act_dim):
@@ -624,7 +625,7 @@ def print_result(run_dir, step):
 
 
 def evaluate(run_dir, episodes=20, capture_video=False):
-    """Returns from fixed initial states, with the mean action and with sampled actions."""
+    """Returns from fixed initial states, in each mode."""
     policy = load_policy(run_dir)
     env_id = load_checkpoint(run_dir)["args"]["env_id"]
     video_dir = f"{run_dir}/videos" if capture_video else None

@@ -65,7 +65,7 @@ class Args:
 
     env_id: str = "Hopper-v4"  # Gymnasium id with a Box action space; module:Name-v0 imports yours
     seed: int = 1  # random seed of weights, action noise and initial states
-    total_timesteps: int = 1_000_000  # environment steps in all; a whole number of rollouts
+    total_timesteps: int = 1_000_000  # environment steps in all, rounded up to whole rollouts
     run_dir: str = ""  # output directory, new if empty; a run that it holds is resumed
     checkpoint_interval: int = 250_000  # environment steps between checkpoints; ends all episodes
     evaluate: str = ""  # run directory to evaluate instead of training
@@ -119,8 +119,8 @@ class Policy(nn.Module):
     Actions are in units where ±1 are the bounds of the action space. The statistics that normalize
     observations are part of the module, so that a saved policy takes raw observations.
 
-    Another distribution changes this class, the shape of the noise in train and, for discrete
-    actions, the Box that make_env asks for and the float32 of to_tensors.
+    Another distribution changes this class, the shape of the noise and, for discrete actions, the
+    Box that make_env asks for and the float32 of to_tensors.
     """
 
     def __init__(self, obs_dim, low, high):
@@ -254,6 +254,7 @@ def update(policy, critic, optimizer, batch, rng, args):
     with torch.no_grad():  # what the update did to the policy
         log_ratio = policy.log_prob(obs, actions) - old_log_prob
         ratio = log_ratio.exp()
+        unexplained = (targets - values).var(correction=0) / (targets.var(correction=0) + 1e-8)
         return {
             "policy_loss": policy_loss,  # means over the minibatches
             "value_loss": value_loss,
@@ -261,7 +262,7 @@ def update(policy, critic, optimizer, batch, rng, args):
             "approx_kl": (ratio - 1 - log_ratio).mean(),  # estimates D(π_old, π)
             "clipfrac": ((ratio - 1).abs() > args.clip_coef).float().mean(),
             "entropy": policy.entropy(),
-            "explained_variance": 1 - (targets - values).var() / (targets.var() + 1e-8),
+            "explained_variance": 1 - unexplained,
         }
 
 
@@ -743,7 +744,7 @@ def print_result(run_dir, step):
 
 
 def evaluate(run_dir, episodes=20, capture_video=False):
-    """Returns from fixed initial states, with the mean action and with sampled actions."""
+    """Returns from fixed initial states, in each mode."""
     policy = load_policy(run_dir)
     env_id = load_checkpoint(run_dir)["args"]["env_id"]
     video_dir = f"{run_dir}/videos" if capture_video else None

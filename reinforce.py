@@ -17,13 +17,15 @@ Williams 1992, Machine Learning 8. Each iteration
 
          maximize  E[(G - mean of G) log π(a|s)],
 
-     whose gradient is the policy gradient. Actions with a return above the mean become more likely.
+     whose gradient is the policy gradient, but for γ^n (below). Actions with a return above the
+     mean become more likely.
 
-The mean of G over the batch is the baseline: it takes away noise, and the expected gradient stays.
+The mean of G over the batch is the baseline: it takes away noise, and with many episodes it hardly
+changes the expected gradient.
 
 The gradient of the discounted return from the start has the weight γ^n at step n of an episode:
-θ ← θ + α γ^n G_n ∇log π(a_n|s_n). Practice drops γ^n, which all but ignores steps n > 1 / (1 - γ),
-and so does this script: every visited state counts alike, which is the gradient of no objective in
+θ ← θ + α γ^n G_n ∇log π(a_n|s_n). With it, steps n > 1 / (1 - γ) would hardly count. Practice and
+this script drop it: every visited state counts alike, which is the gradient of no objective in
 general (Nota and Thomas, arXiv:1906.07073). --discounted-gradient restores γ^n.
 
 Beyond the paper: G is divided by its standard deviation, Adam, orthogonal initial weights,
@@ -65,7 +67,7 @@ class Args:
 
     env_id: str = "Hopper-v4"  # Gymnasium id with a Box action space; module:Name-v0 imports yours
     seed: int = 1  # random seed of weights, action noise and initial states
-    total_timesteps: int = 1_000_000  # environment steps in all; a whole number of batches
+    total_timesteps: int = 1_000_000  # environment steps in all, rounded up to whole batches
     run_dir: str = ""  # output directory, new if empty; a run that it holds is resumed
     checkpoint_interval: int = 250_000  # environment steps between checkpoints
     evaluate: str = ""  # run directory to evaluate instead of training
@@ -82,7 +84,7 @@ class Args:
 
     def __post_init__(self):
         check_ranges(self)
-        if "WORLD_SIZE" in os.environ:
+        if os.environ.get("WORLD_SIZE", "1") != "1":
             raise UsageError(f"{SCRIPT}.py is one process: run it without torchrun")
 
 
@@ -109,8 +111,8 @@ class Policy(nn.Module):
     Actions are in units where ±1 are the bounds of the action space. The statistics that normalize
     observations are part of the module, so that a saved policy takes raw observations.
 
-    Another distribution changes this class, the shape of the noise in train and, for discrete
-    actions, the Box that make_env asks for and the float32 of to_tensors.
+    Another distribution changes this class, the shape of the noise and, for discrete actions, the
+    Box that make_env asks for and the float32 of to_tensors.
     """
 
     def __init__(self, obs_dim, low, high):
@@ -228,7 +230,7 @@ def collect_rollout(env, policy, rng, min_batch_steps):
                 }
             )
             obs, n = next_obs, n + 1
-            if n == 100_000:
+            if n == 100_000 and not done:
                 raise UsageError("no episode ended in 100,000 steps: REINFORCE needs complete ones")
         for name, values in episodes.items():
             values.append(info[name])
@@ -590,7 +592,7 @@ def print_result(run_dir, step):
 
 
 def evaluate(run_dir, episodes=20, capture_video=False):
-    """Returns from fixed initial states, with the mean action and with sampled actions."""
+    """Returns from fixed initial states, in each mode."""
     policy = load_policy(run_dir)
     env_id = load_checkpoint(run_dir)["args"]["env_id"]
     video_dir = f"{run_dir}/videos" if capture_video else None

@@ -20,14 +20,14 @@ Schulman et al. 2015, arXiv:1502.05477v5. Each iteration
   4. fits V to R by several epochs of minibatch gradient steps.
 
 With L linear and D quadratic in the step, H being the Hessian of E_s[D], the solution of step 3 is
-√(2δ / xᵀHx) x with x = H⁻¹∇L, by conjugate gradients and a line search (Appendix C).
+√(2δ / xᵀHx) x with x = H⁻¹∇L, by conjugate gradients and a line search (Appendix C). D is measured
+under the rollout's statistics of observations; their update moves π too, at first by more than δ.
 
 Beyond the paper: a bound of 10 δ at each state, smaller batches, GAE, a damped H, orthogonal
 initial weights, normalized observations, rewards divided by the standard deviation of the
 discounted return. V(s') is 0 only where an episode terminated; a time limit is bootstrapped.
 
 To change the networks, see mlp; the distribution, Policy and kl_divergence.
-
 Shapes: T steps of N environments make a batch of B = T * N transitions.
 """
 
@@ -66,7 +66,7 @@ class Args:
 
     env_id: str = "Hopper-v4"  # Gymnasium id with a Box action space; module:Name-v0 imports yours
     seed: int = 1  # random seed of weights, action noise and initial states
-    total_timesteps: int = 1_000_000  # environment steps in all; a whole number of rollouts
+    total_timesteps: int = 1_000_000  # environment steps in all, rounded up to whole rollouts
     run_dir: str = ""  # output directory, new if empty; a run that it holds is resumed
     checkpoint_interval: int = 250_000  # environment steps between checkpoints; ends all episodes
     evaluate: str = ""  # run directory to evaluate instead of training
@@ -119,8 +119,8 @@ class Policy(nn.Module):
     Actions are in units where ±1 are the bounds of the action space. The statistics that normalize
     observations are part of the module, so that a saved policy takes raw observations.
 
-    Another distribution changes this class, the shape of the noise in train and, for discrete
-    actions, the Box that make_env asks for and the float32 of to_tensors.
+    Another distribution changes this class, the shape of the noise and, for discrete actions, the
+    Box that make_env asks for and the float32 of to_tensors.
     """
 
     def __init__(self, obs_dim, low, high):
@@ -214,7 +214,7 @@ def surrogate(log_prob, old_log_prob, advantages):
 
     L stands for V_π(s0) - V_old(s0): at each state Σ_a π_old r A = Σ_a π A, and over the states of
     π, weighted by γ^n, E_π[Σ_n γ^n A] telescopes to it. With the states of π_old in their place the
-    gradient at π_old stays, and the error is of second order in the step.
+    gradient at π_old stays, the error is of second order; practice also drops the weights γ^n.
     """
     return ((log_prob - old_log_prob).exp() * advantages).mean()
 
@@ -331,11 +331,11 @@ def update(policy, critic, optimizer, batch, rng, args):
             average_gradients(critic.parameters())
             optimizer.step()
             losses.append(value_loss.detach())
-
+    unexplained = (targets - values).var(correction=0) / (targets.var(correction=0) + 1e-8)
     return report | {
         "value_loss": torch.stack(losses).mean(),
         "entropy": policy.entropy().detach(),
-        "explained_variance": 1 - (targets - values).var() / (targets.var() + 1e-8),
+        "explained_variance": 1 - unexplained,
     }
 
 
@@ -809,7 +809,7 @@ def print_result(run_dir, step):
 
 
 def evaluate(run_dir, episodes=20, capture_video=False):
-    """Returns from fixed initial states, with the mean action and with sampled actions."""
+    """Returns from fixed initial states, in each mode."""
     policy = load_policy(run_dir)
     env_id = load_checkpoint(run_dir)["args"]["env_id"]
     video_dir = f"{run_dir}/videos" if capture_video else None
