@@ -236,11 +236,6 @@ MUTANTS |= {
         "policy_loss.backward()",
     ),
     "ddpg: the oldest stay": ("ddpg", ") % self.capacity", ").clip(0, self.capacity - 1)"),
-    "ddpg: the target's gradient": (
-        "ddpg",
-        "with torch.no_grad():\n        next_values",
-        "if True:\n        next_values",
-    ),
     "ddpg: the critic's step first": (
         "ddpg",
         "    critic_optimizer.zero_grad()\n    value_loss.backward()\n",

@@ -129,5 +129,5 @@ def test_the_losses_of_a_single_minibatch(ppo):
     A, values = advantages_by_definition(policy, critic, batch)
     losses = updated(ppo, policy, critic, batch, minibatch_size=48, update_epochs=1)
     assert losses["policy_loss"].item() == pytest.approx(0, abs=1e-6)  # r = 1, E[A] = 0
-    assert losses["value_loss"].item() == pytest.approx((A**2).mean(), rel=1e-4)  # R - V = A
+    assert losses["value_loss"].item() == pytest.approx((A**2).mean().item(), rel=1e-4)  # R - V = A
     assert losses["gradient_norm"].item() > 0

@@ -219,14 +219,13 @@ def test_a_rejected_step_changes_no_bit(monkeypatch, broken):
     module, policy, obs, actions, advantages = trpo_case()
     policy = policy.float()
     obs, actions, advantages = obs.float(), actions.float(), advantages.float()
-    if broken in ("worse", "not a number"):
-        real, calls = module.surrogate, []
-        loss = 100 if broken == "worse" else float("nan")
-        monkeypatch.setattr(
-            module,
-            "surrogate",
-            lambda *x: calls.append(0) or real(*x) - (loss if len(calls) > 1 else 0),
-        )
+    real, calls = module.surrogate, []
+    loss = {"worse": 100, "not a number": float("nan")}.get(broken, 0)
+    monkeypatch.setattr(
+        module,
+        "surrogate",
+        lambda *x: calls.append(0) or real(*x) - (loss if len(calls) > 1 else 0),
+    )
     if broken == "negative curvature":
         monkeypatch.setattr(module, "hessian_vector_product", lambda v, *rest: -v)
         monkeypatch.setattr(module, "conjugate_gradient", lambda f, b, *rest: (b, torch.zeros(())))
@@ -235,6 +234,8 @@ def test_a_rejected_step_changes_no_bit(monkeypatch, broken):
     scalars = module.trust_region_step(policy, obs, actions, advantages, module.Args())
     assert all(torch.equal(x, old[name]) for name, x in policy.state_dict().items())
     assert scalars["backtracks"] == 10 and scalars["improvement"] == 0
+    searched = broken in ("worse", "not a number")  # else there is no direction to search along
+    assert len(calls) == (11 if searched else 1)
     assert np.isfinite([float(x) for x in scalars.values()]).all()
 
 
