@@ -68,9 +68,7 @@ class Args:
 
     env_id: str = "Hopper-v4"  # Gymnasium id with a Box action space; module:Name-v0 imports yours
     seed: int = 1  # random seed of weights, noise, minibatches and initial states
-    total_timesteps: int = (
-        1_000_000  # environment steps in all, rounded up to a multiple of num_envs
-    )
+    total_timesteps: int = 1_000_000  # environment steps in all, rounded up to whole steps of each
     run_dir: str = ""  # output directory, new if empty; a run that it holds is resumed
     checkpoint_interval: int = 100_000  # environment steps between checkpoints; ends all episodes
     evaluate: str = ""  # run directory to evaluate instead of training
