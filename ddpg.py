@@ -474,7 +474,8 @@ def choose_device(name):
 def check_finite(values, step):
     """Stops a run before a number that is not finite is acted upon or saved."""
     for name, x in values.items():
-        if not torch.as_tensor(x).isfinite().all():
+        x = torch.as_tensor(x).numpy(force=True)
+        if not np.isfinite(x).all():
             raise FloatingPointError(f"{name} is not finite at step {step}")
 
 

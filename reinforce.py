@@ -174,12 +174,14 @@ def action_units(low, high):
 
 def returns_to_go(rewards, done, gamma):
     """G_n = r_n + γ r_{n+1} + ... to the end of the episode; float tensors (B,)."""
-    returns = torch.zeros_like(rewards)
+    device = rewards.device
+    rewards, done = rewards.tolist(), done.tolist()  # a loop over floats is faster
+    returns = [0.0] * len(rewards)
     next_return = 0.0
     for t in reversed(range(len(rewards))):
         next_return = rewards[t] + gamma * (1 - done[t]) * next_return
         returns[t] = next_return
-    return returns
+    return torch.tensor(returns, device=device)
 
 
 def update(policy, optimizer, batch, args):
@@ -383,13 +385,14 @@ def to_tensors(batch, device):
 
 
 class RunningStatistics(nn.Module):
-    """Mean and variance per dimension of all rows so far; (0, 1) before the first."""
+    """Mean, variance, standard deviation of all rows so far, by dimension; 0, 1, 1 before them."""
 
     def __init__(self, dim):
         super().__init__()
         self.count = nn.Buffer(torch.zeros(()))
         self.mean = nn.Buffer(torch.zeros(dim))
         self.var = nn.Buffer(torch.ones(dim))
+        self.std = nn.Buffer(torch.ones(dim))
 
     def update(self, x):
         """Merges the rows of x (..., dim), in float64."""
@@ -402,13 +405,11 @@ class RunningStatistics(nn.Module):
         self.count.copy_(total)
         self.mean.copy_(old_mean + weight * shift)
         self.var.copy_((1 - weight) * old_var + weight * var + weight * (1 - weight) * shift**2)
-
-    def std(self):
         # at least what float32 can tell from rounding: a constant is not divided by 0
-        return (self.var + (1e-7 * self.mean) ** 2 + 1e-30).sqrt()
+        self.std.copy_((self.var + (1e-7 * self.mean) ** 2 + 1e-30).sqrt())
 
     def normalize(self, x):
-        return ((x - self.mean) / self.std()).clamp(-10, 10)
+        return ((x - self.mean) / self.std).clamp(-10, 10)
 
 
 def moments(x):
@@ -434,7 +435,8 @@ def choose_device(name):
 def check_finite(values, step):
     """Stops a run before a number that is not finite is acted upon or saved."""
     for name, x in values.items():
-        if not torch.as_tensor(x).isfinite().all():
+        x = torch.as_tensor(x).numpy(force=True)
+        if not np.isfinite(x).all():
             raise FloatingPointError(f"{name} is not finite at step {step}")
 
 

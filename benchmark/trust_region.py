@@ -70,7 +70,7 @@ def main():
     critic.load_state_dict(checkpoint["critic"])
     scaler = script.RewardScaler(args.num_envs, args.gamma)
     scaler.load_state_dict(checkpoint["reward_scaler"])
-    scale = scaler.return_stats.std().item()  # of rewards
+    scale = scaler.return_stats.std.item()  # of rewards
 
     def seen(first_seed, gae_lambda):
         """Steps of SAMPLES episodes: obs, actions, advantages, n."""

@@ -86,7 +86,7 @@ MUTANTS = {  # name: (script, a short text that stands there once, what replaces
     ),
     "rewards divided by the variance": (
         "ppo_continuous",
-        "rewards / self.return_stats.std().item()",
+        "rewards / self.return_stats.std.item()",
         "rewards / self.return_stats.var.item()",
     ),
     "a finite side forgotten": (

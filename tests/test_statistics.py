@@ -28,7 +28,7 @@ def test_statistics_of_a_stream(module):
     assert statistics.count == len(stream)
     np.testing.assert_allclose(statistics.mean, stream.mean(0), atol=1e-4 * stream.std(0).min())
     np.testing.assert_allclose(statistics.var, stream.var(0), rtol=1e-4)
-    np.testing.assert_allclose(statistics.std(), stream.std(0), rtol=1e-4)
+    np.testing.assert_allclose(statistics.std, stream.std(0), rtol=1e-4)
 
 
 def test_moments(module):
@@ -44,7 +44,7 @@ def test_normalized_observations(module):
     raw = torch.tensor([[9.0, 99.0], [7.0, -99.0]])
     assert torch.equal(policy.obs_stats.normalize(raw), torch.tensor([[9.0, 10.0], [7.0, -10.0]]))
     policy.obs_stats.mean.copy_(torch.tensor([5.0, 0.0]))
-    policy.obs_stats.var.copy_(torch.tensor([4.0, 1.0]))
+    policy.obs_stats.std.copy_(torch.tensor([2.0, 1.0]))
     expected = torch.tensor([[2.0, 10.0], [1.0, -10.0]])
     torch.testing.assert_close(policy.obs_stats.normalize(raw), expected)
 
