@@ -17,26 +17,28 @@ Lillicrap et al. 2016, arXiv:1509.02971v6 (Algorithm 1); Silver et al. 2014. Eac
 
   3. takes a gradient step of the policy to
 
-         maximize  E[Q(s, μ(s))],  whose gradient is E[∇_θ μ(s) ∇_a Q(s, a) at a = μ(s)],
+         maximize  E[Q(s, μ(s))],  with the gradient E[∇_θ μ(s) ∇_a Q(s, a)] at a = μ(s), where s
+                   are states of the replay and Q is held fixed,
 
   4. moves the target networks: Q', μ' ← τ (Q, μ) + (1 - τ) (Q', μ').
 
-In y, μ'(s') stands for the maximum over actions, which would be a search of its own.
+In y, Q'(s', μ'(s')) stands for the maximum of Q' over actions, which would be a search of its own.
 
-Where the other four scripts learn from what the current policy has just done, the replay holds
-transitions of every policy so far, each used many times. The policy has no density: no ratio, no
-divergence.
+REINFORCE, A2C, PPO and TRPO learn from what the current policy has just done. Here the replay holds
+transitions of every policy so far, each used many times: y asks what μ' would do next, not what the
+policy of the time did. The policy has no density: no ratio π / π_old, no divergence.
 
 Unlike the paper: a penalty keeps tanh from saturating, both gradients are taken before either step,
 the first actions are uniform, the noise is white, the action enters Q's first layer, no batch norm
 and no weight decay, PyTorch's initial weights, one learning rate, 256 units, τ = 0.005. Time limits
-are bootstrapped. Observations and rewards are not normalized.
+are bootstrapped. Observations and rewards are not normalized: they should be of the order of 1.
 
 Shapes: N environments; a minibatch is B transitions.
 """
 
 import json
 import os
+import random
 import shlex
 import sys
 import tempfile
@@ -67,14 +69,15 @@ class Args:
     # The run
 
     env_id: str = "Hopper-v4"  # Gymnasium id with a Box action space; module:Name-v0 imports yours
+    env_kwargs: str = "{}"  # keyword arguments of the environment, in JSON: {"name": value}
     seed: int = 1  # random seed of weights, noise, minibatches and initial states
     total_timesteps: int = 1_000_000  # environment steps in all, rounded up to whole steps of each
     run_dir: str = ""  # output directory, new if empty; a run that it holds is resumed
-    checkpoint_interval: int = 100_000  # environment steps between checkpoints; ends all episodes
+    checkpoint_interval: int = 100_000  # environment steps between checkpoints; each cuts episodes
     evaluate: str = ""  # run directory to evaluate instead of training
     eval_episodes: int = 20  # episodes per evaluation and mode
     capture_video: bool = False  # MP4 of the first evaluation episode
-    device: str = "auto"  # of the updates: cpu, cuda, mps; auto: cuda if available
+    device: str = "auto"  # of updates and policy: cpu, cuda, mps; auto: cuda if available
 
     # The algorithm
 
@@ -88,7 +91,7 @@ class Args:
     exploration_noise: float = 0.1  # σ of the noise; 1 is half the range of an action
 
     def __post_init__(self):
-        check_ranges(self)
+        check_args(self)
         if os.environ.get("WORLD_SIZE", "1") != "1":
             raise UsageError(f"{SCRIPT}.py is one process: run it without torchrun")
 
@@ -104,7 +107,10 @@ def relu_net(n_in, n_out):
 
 
 class Policy(nn.Module):
-    """The deterministic policy μ(s) = tanh(u(s)), in units where ±1 are the bounds of an action."""
+    """The deterministic policy μ(s) = tanh(u(s)), in units where ±1 are the bounds of an action.
+
+    mu, sample and the critic use these units; forward and act return actions of the environment.
+    """
 
     def __init__(self, obs_dim, low, high, exploration_noise=0.0):
         super().__init__()
@@ -112,10 +118,11 @@ class Policy(nn.Module):
         self.low, self.high = nn.Buffer(low), nn.Buffer(high)
         self.middle, self.half_range = nn.Buffer(low / 2 + high / 2), nn.Buffer(high / 2 - low / 2)
         self.exploration_noise = nn.Buffer(torch.tensor(exploration_noise))  # σ
+        self.obs_dim = nn.Buffer(torch.tensor(obs_dim))  # which load_policy needs
         self.u = relu_net(obs_dim, low.numel())
 
     def forward(self, obs):
-        """The action within the bounds, from a float32 tensor of observations."""
+        """The action within the bounds, from a float32 tensor of observations; for export."""
         return self.to_bounds(self.mu(obs))
 
     def mu(self, obs):
@@ -147,7 +154,8 @@ class QNetwork(nn.Module):
         self.q = relu_net(obs_dim + act_dim, 1)
 
     def forward(self, obs, actions):
-        return self.q(torch.cat([obs, actions], -1)).squeeze(-1)  # never (B, 1)
+        q = self.q(torch.cat([obs, actions], -1))
+        return q.squeeze(-1)  # (B, 1) minus (B,) would become (B, B)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -198,11 +206,12 @@ def update(networks, target_networks, optimizers, batch, args):
 
     # the critic's regression on y
     with torch.no_grad():
-        next_values = target_critic(next_obs, target_policy.mu(next_obs))  # (B,)
-        y = batch["rewards"] + args.gamma * next_values * (1 - batch["terminated"])
+        next_q = target_critic(next_obs, target_policy.mu(next_obs))  # (B,)
+        y = batch["rewards"] + args.gamma * next_q * (1 - batch["terminated"])  # not at time limits
     value_loss = ((critic(obs, batch["actions"]) - y) ** 2).mean()
 
-    # the deterministic policy gradient; beyond ±3 tanh is so flat that no gradient of Q leads back
+    # the deterministic policy gradient: backward multiplies ∇_θ μ and ∇_a Q. The penalty acts where
+    # |u| > 3: tanh is so flat there that the gradient of Q alone could hardly bring u back
     u = policy.u(obs)  # (B, act_dim)
     mean_q = critic(obs, u.tanh()).mean()
     policy_loss = ((u.abs() - 3).relu() ** 2).mean() - mean_q
@@ -211,7 +220,7 @@ def update(networks, target_networks, optimizers, batch, args):
     critic_optimizer.zero_grad()
     value_loss.backward()
     policy_optimizer.zero_grad()
-    policy_loss.backward(inputs=list(policy.parameters()))  # nothing for the critic
+    policy_loss.backward(inputs=list(policy.parameters()))  # not the critic's
     critic_optimizer.step()
     policy_optimizer.step()
 
@@ -228,8 +237,8 @@ def update(networks, target_networks, optimizers, batch, args):
     }
 
 
-def collect_transition(envs, policy, obs, rng, learning, episodes):
-    """A step of N environments: a transition, arrays (N, ...), and the next obs.
+def collect_transitions(envs, policy, obs, rng, learning, episodes):
+    """A step of N environments: their transitions, arrays (N, ...), and the next obs.
 
     Actions are uniform until learning starts. Return and length of ended episodes are appended.
     """
@@ -243,19 +252,19 @@ def collect_transition(envs, policy, obs, rng, learning, episodes):
     done = terminated | truncated
 
     true_next_obs = next_obs.copy()
-    if done.any():  # there next_obs is already the first observation of the next episode
+    if done.any():  # SameStep: there next_obs already belongs to the next episode
         true_next_obs[done] = np.stack(info["final_obs"][done])
         for name in ("episodic_return", "episodic_length"):
             episodes[name] += info["final_info"][name][done].tolist()
 
-    transition = {
+    transitions = {
         "obs": obs,
         "actions": actions.numpy(force=True),
         "rewards": rewards,
         "next_obs": true_next_obs,
         "terminated": terminated,
     }
-    return transition, next_obs
+    return transitions, next_obs
 
 
 def make_networks(obs_dim, action_space, args, device):
@@ -280,9 +289,9 @@ def train(args):
     torch.manual_seed(args.seed)
     device = choose_device(args.device)
     if args.capture_video:
-        check_video(args.env_id)
+        check_video(args.env_id, args.env_kwargs)
 
-    with closing(make_vector_env(args.env_id, args.num_envs)) as envs:
+    with closing(make_vector_env(args.env_id, args.num_envs, args.env_kwargs)) as envs:
         obs_dim, action_space = envs.single_observation_space.shape[0], envs.single_action_space
         check_bounds(args.env_id, action_space)
         networks, target_networks, optimizers = make_networks(obs_dim, action_space, args, device)
@@ -308,12 +317,12 @@ def train(args):
         losses, episodes = [], defaultdict(list)
 
         while step < args.total_timesteps:
-            # act, and store the transition
+            # act, and store the transitions
             learning = step >= args.learning_starts
-            transition, obs = collect_transition(envs, policy, obs, rng, learning, episodes)
+            transitions, obs = collect_transitions(envs, policy, obs, rng, learning, episodes)
             step += args.num_envs
-            check_finite(transition, step)
-            replay.add(transition)
+            check_finite(transitions, step)
+            replay.add(transitions)
 
             # improve critic and policy, by one update for each environment
             for _ in range(args.num_envs if learning else 0):
@@ -328,12 +337,13 @@ def train(args):
                 charts = episodes | {"learning_rate": args.learning_rate}
                 log.write(step, charts, mean_losses(losses), last_returns)
                 losses, episodes = [], defaultdict(list)
-                # a function of the seed and the step alone: there is no random state to save
+                # random numbers depend on the seed and the step alone: there is no state to save
                 rng = np.random.default_rng([args.seed, step])
 
             if saving:
                 # environments cannot be saved: new episodes here make a resumed run the same run
                 save_checkpoint(args, modules, step, last_returns)
+                warn_of_cuts(args, step - args.num_envs, last_returns)
                 obs = start_episodes(envs, args.seed, step)
 
         save_checkpoint(args, modules, step, last_returns)
@@ -346,24 +356,46 @@ def train(args):
 # What every training script needs, and a first reading may skip. The environment
 
 
-def make_env(env_id, video_dir=None):
+def make_env(env_id, env_kwargs="{}", video_dir=None):
     """An environment with flat observations; with video_dir, its first episode is recorded."""
+    if not hasattr(gym.vector, "AutoresetMode"):
+        raise UsageError(f"gymnasium {gym.__version__} is too old: version 1.1 is needed")
     gym.logger.min_level = gym.logger.ERROR  # no warning that -v4 is not the newest version
     mujoco.set_mju_user_warning(print_warning)
+    options = json.loads(env_kwargs)
+    if video_dir:
+        options["render_mode"] = "rgb_array"
     try:
-        render = {"render_mode": "rgb_array"} if video_dir else {}
-        env = gym.make(env_id, disable_env_checker=True, **render)
-        env = gym.wrappers.FlattenObservation(env)  # also copies: some environments reuse one array
-    except (gym.error.Error, ImportError, NotImplementedError) as error:
+        env = gym.make(env_id, disable_env_checker=True, **options)
+    except (gym.error.Error, ImportError, OSError, TypeError, ValueError) as error:
+        usage = ["keyword argument", "Error opening file", "values to unpack"]
+        if isinstance(error, (TypeError, ValueError)) and not any(x in str(error) for x in usage):
+            raise  # the environment's own mistake
         raise UsageError(f"cannot make {env_id}: {error}") from error
-    for space in (env.observation_space, env.action_space):
-        if not isinstance(space, gym.spaces.Box):
-            raise UsageError(f"{env_id} has the space {space}; a Box is needed")
+
+    try:
+        check_spaces(env_id, env)
+        env = Episode(env)
+        env = gym.wrappers.FlattenObservation(env)  # also copies: some environments reuse one array
+        if video_dir:
+            env = record_video(env, video_dir)
+    except BaseException:
+        env.close()
+        raise
+    return env
+
+
+def check_spaces(env_id, env):
+    try:
+        flat_space = gym.spaces.flatten_space(env.observation_space)
+    except NotImplementedError:  # a kind of space that Gymnasium does not know
+        flat_space = None
+    if not isinstance(flat_space, gym.spaces.Box):
+        raise UsageError(f"{env_id} observes {env.observation_space}, which cannot be flattened")
+    if not isinstance(env.action_space, gym.spaces.Box):
+        raise UsageError(f"{env_id} has the space {env.action_space}; a Box is needed")
     if not np.issubdtype(env.action_space.dtype, np.floating):
         raise UsageError(f"{env_id} acts in {env.action_space}; a floating-point Box is needed")
-    if video_dir:
-        env = record_video(env, video_dir)
-    return Episode(env)
 
 
 class Episode(gym.Wrapper):
@@ -371,32 +403,84 @@ class Episode(gym.Wrapper):
 
     def reset(self, *, seed=None, options=None):
         self.episode_return, self.episode_length = 0.0, 0
+        if seed is not None:
+            seed_generators(self.unwrapped, seed)
         obs, _ = self.env.reset(seed=seed)
+        check_observation(self.observation_space, obs)
         return obs, {}
 
     def step(self, action):
         obs, reward, terminated, truncated, _ = self.env.step(action)
-        self.episode_return += float(reward)
+        if self.episode_length == 0:
+            check_observation(self.observation_space, obs)
+        reward = to_float(reward)
+        self.episode_return += reward
         self.episode_length += 1
         info = {}
         if terminated or truncated:
             info["episodic_return"] = self.episode_return
             info["episodic_length"] = self.episode_length
-        return obs, float(reward), terminated, truncated, info
+        return obs, reward, bool(terminated), bool(truncated), info
 
 
-def make_vector_env(env_id, num_envs, video_dir=None):
-    env_fns = [lambda: make_env(env_id)] * num_envs
-    env_fns[0] = lambda: make_env(env_id, video_dir)
-    return gym.vector.SyncVectorEnv(env_fns, autoreset_mode="SameStep")
+def seed_generators(env, seed):
+    """For environments that do not draw from their own generator alone, which reset seeds."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    env.action_space.seed(seed)
+    env.observation_space.seed(seed)
+
+
+def check_observation(space, obs):
+    """Raises UsageError where flattening would fail, or change numbers: float to integer."""
+    if isinstance(space, gym.spaces.Dict):
+        for name, subspace in space.items():
+            check_observation(subspace, obs[name])
+    elif isinstance(space, gym.spaces.Tuple):
+        for subspace, x in zip(space, obs, strict=True):
+            check_observation(subspace, x)
+    elif isinstance(space, gym.spaces.Box):
+        x = np.asarray(obs)
+        if x.shape != space.shape or not np.can_cast(x.dtype, space.dtype, "same_kind"):
+            what = f"an observation of type {x.dtype} and shape {x.shape}"
+            raise UsageError(f"{what} does not fit the observation space {space}")
+
+
+def to_float(reward):
+    try:
+        return float(np.asarray(reward).item())
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"the reward {reward!r} is not one number") from error
+
+
+def make_vector_env(env_id, num_envs, env_kwargs="{}", video_dir=None):
+    envs = []
+    try:
+        for i in range(num_envs):
+            envs.append(make_env(env_id, env_kwargs, video_dir if i == 0 else None))
+        env_fns = [lambda env=env: env for env in envs]
+        return gym.vector.SyncVectorEnv(env_fns, autoreset_mode="SameStep")
+    except BaseException:
+        for env in envs:
+            env.close()
+        raise
 
 
 def start_episodes(envs, seed, step):
     """New episodes; their initial states depend on seed, step and the environment's number."""
     seeds = np.random.SeedSequence([seed, step]).generate_state(WORLD_SIZE * envs.num_envs)
     own_seeds = seeds.reshape(WORLD_SIZE, envs.num_envs)[RANK]
-    obs, _ = envs.reset(seed=[int(s) % 2**31 for s in own_seeds])
+    obs, _ = envs.reset(seed=[int(s) % 2**31 for s in own_seeds])  # which fits int32
     return obs
+
+
+def warn_of_cuts(args, previous_step, last_returns):
+    """One line, where the first checkpoint cuts every episode so far."""
+    first = previous_step < args.checkpoint_interval
+    if RANK == 0 and first and not last_returns:
+        text = "no episode has ended yet: --checkpoint-interval may be too short"
+        tqdm.write(f"{text}, each checkpoint cuts all episodes", file=sys.stderr)
 
 
 def record_video(env, video_dir):
@@ -410,13 +494,13 @@ def record_video(env, video_dir):
         env.render()
         return gym.wrappers.RecordVideo(env, video_dir, episode_trigger=lambda i: i == 0)
     except Exception as error:  # of many types: OpenGL or a package may be missing
-        raise UsageError(f"cannot record a video (see README, Video): {error}") from error
+        raise UsageError(f"cannot record a video (see docs/running.md, Video): {error}") from error
 
 
-def check_video(env_id):
+def check_video(env_id, env_kwargs):
     """Raises UsageError before training, not after it, where no video can be recorded."""
     with tempfile.TemporaryDirectory() as directory:
-        make_env(env_id, directory).close()
+        make_env(env_id, env_kwargs, directory).close()
 
 
 def print_warning(text):
@@ -436,7 +520,7 @@ def to_tensors(batch, device):
 
 
 def check_bounds(env_id, action_space):
-    if not (action_space.high / 2 - action_space.low / 2 < 0.5e6).all():
+    if not (action_space.high / 2 - action_space.low / 2 <= 0.5e6).all():
         raise UsageError(
             f"{env_id} acts in {action_space}; tanh needs finite bounds, at most 1e6 apart"
         )
@@ -513,7 +597,7 @@ def restore(args, modules):
         if new != old and name not in may_differ and not longer:
             raise UsageError(f"{args.run_dir} was started with {name} {old}, not {new}")
     for name, module in modules.items():
-        module.load_state_dict(deepcopy(checkpoint[name]))  # Adam would keep the mapped file open
+        module.load_state_dict(deepcopy(checkpoint[name]))  # a copy: the file is mapped
     return checkpoint["step"], checkpoint["last_returns"]
 
 
@@ -552,7 +636,7 @@ def load_checkpoint(run_dir):
 def load_policy(run_dir):
     """The policy of a run, on the CPU: policy.act(obs) takes observations (N, obs_dim)."""
     state = load_checkpoint(run_dir)["policy"]
-    policy = Policy(state["u.0.weight"].shape[1], state["low"], state["high"])
+    policy = Policy(int(state["obs_dim"]), state["low"], state["high"])
     policy.load_state_dict(state)
     return policy
 
@@ -626,16 +710,18 @@ def print_result(run_dir, step):
 def evaluate(run_dir, episodes=20, capture_video=False):
     """Returns from fixed initial states, in each mode."""
     policy = load_policy(run_dir)
-    env_id = load_checkpoint(run_dir)["args"]["env_id"]
+    args = load_checkpoint(run_dir)["args"]
     video_dir = f"{run_dir}/videos" if capture_video else None
     results = {}
-    with closing(make_vector_env(env_id, episodes, video_dir)) as envs:
+    env_id, env_kwargs = args["env_id"], args["env_kwargs"]
+    with closing(make_vector_env(env_id, episodes, env_kwargs, video_dir)) as envs:
         for mode in MODES:
             returns, num_cut = play_episodes(envs, policy, mode)
             results[mode] = {
                 "mean": returns.mean(),
                 "std": returns.std(),
                 "returns": returns.tolist(),
+                "num_cut": num_cut,
             }
             note = f" ({num_cut} cut at 10,000 steps)" if num_cut > 0 else ""
             print(f"{mode}: {returns.mean():.1f} ± {returns.std():.1f}{note}")
@@ -647,7 +733,8 @@ def play_episodes(envs, policy, mode):
     rng = np.random.default_rng(0)
     obs, _ = envs.reset(seed=10**6)  # and the seeds after it
     returns, running = np.zeros(envs.num_envs), np.ones(envs.num_envs, dtype=bool)
-    for _ in range(10_000):
+    steps = tqdm(range(10_000), mode, unit=" steps", leave=False, delay=3, disable=None)
+    for _ in steps:
         noise = rng.standard_normal((envs.num_envs, policy.low.numel()), np.float32)
         noise = noise if mode == "sampled" else 0.0
         obs, rewards, terminated, truncated, _ = envs.step(policy.act(obs, noise))
@@ -655,6 +742,7 @@ def play_episodes(envs, policy, mode):
         running &= ~(terminated | truncated)
         if not running.any():
             break
+    steps.close()
     return returns, int(running.sum())
 
 
@@ -666,19 +754,28 @@ class UsageError(Exception):
     """A mistake that the user can correct: one line and exit status 2."""
 
 
-def check_ranges(args):
+def check_args(args):
+    """Raises UsageError for values out of range; knows the arguments of all five scripts."""
     args.run_dir = str(args.run_dir)  # a notebook may pass a Path
     for name, value in asdict(args).items():
         if isinstance(value, np.generic):  # from a sweep with NumPy; files want plain numbers
             setattr(args, name, value.item())
         if name in ("gamma", "gae_lambda", "tau"):
             valid = 0 <= value <= 1
-        elif name in ("seed", "vf_coef", "ent_coef", "learning_starts", "exploration_noise"):
+        elif name in ("seed", "vf_coef", "ent_coef", "cg_damping"):
+            valid = 0 <= value < 2**63
+        elif name in ("learning_starts", "exploration_noise"):
             valid = 0 <= value < 2**63
         else:
             valid = isinstance(value, (str, bool)) or 0 < value < 2**63
         if not valid:
             raise UsageError(f"--{name.replace('_', '-')} {value} is out of range")
+    try:
+        env_kwargs = json.loads(args.env_kwargs)
+    except (TypeError, ValueError):
+        env_kwargs = None
+    if not isinstance(env_kwargs, dict):
+        raise UsageError(f'--env-kwargs {args.env_kwargs} is no JSON object, such as {{"name": 1}}')
 
 
 def main():

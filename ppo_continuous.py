@@ -33,6 +33,7 @@ Shapes: T steps of N environments make a batch of B = T * N transitions.
 import atexit
 import json
 import os
+import random
 import shlex
 import sys
 import tempfile
@@ -64,10 +65,11 @@ class Args:
     # The run
 
     env_id: str = "Hopper-v4"  # Gymnasium id with a Box action space; module:Name-v0 imports yours
+    env_kwargs: str = "{}"  # keyword arguments of the environment, in JSON: {"name": value}
     seed: int = 1  # random seed of weights, action noise and initial states
     total_timesteps: int = 1_000_000  # environment steps in all, rounded up to whole rollouts
     run_dir: str = ""  # output directory, new if empty; a run that it holds is resumed
-    checkpoint_interval: int = 250_000  # environment steps between checkpoints; ends all episodes
+    checkpoint_interval: int = 250_000  # environment steps between checkpoints; each cuts episodes
     evaluate: str = ""  # run directory to evaluate instead of training
     eval_episodes: int = 20  # episodes per evaluation and mode
     capture_video: bool = False  # MP4 of the first evaluation episode
@@ -78,7 +80,7 @@ class Args:
     num_envs: int = 16  # N, environments, stepped one after the other
     num_steps: int = 128  # T, steps of each environment per rollout
     gamma: float = 0.99  # discount factor; looks about 1 / (1 - gamma) steps ahead
-    gae_lambda: float = 0.95  # 0: one-step TD error (biased); 1: Monte Carlo (high variance)
+    gae_lambda: float = 0.95  # 0: one-step TD error (biased); 1: sum of rewards (high variance)
     learning_rate: float = 6e-4  # initial learning rate of Adam; decays linearly to 0
     update_epochs: int = 10  # passes over each batch
     minibatch_size: int = 256  # transitions per gradient step
@@ -88,7 +90,7 @@ class Args:
     max_grad_norm: float = 0.5  # gradients are clipped to this norm
 
     def __post_init__(self):
-        check_ranges(self)
+        check_args(self)
         if WORLD_SIZE > 1 and not self.run_dir:
             raise UsageError("torchrun needs --run-dir, a directory that all processes share")
         if self.minibatch_size > self.num_envs * self.num_steps:
@@ -119,8 +121,9 @@ class Policy(nn.Module):
     Actions are in units where ±1 are the bounds of the action space. The statistics that normalize
     observations are part of the module, so that a saved policy takes raw observations.
 
-    Another distribution changes this class, the shape of the noise and, for discrete actions, the
-    Box that make_env asks for and the float32 of to_tensors.
+    Another distribution changes this class, with its calls in train and load_policy, and the noise
+    of train and play_episodes; discrete actions also change to_bounds where it is called,
+    check_spaces and the float32 of to_tensors.
     """
 
     def __init__(self, obs_dim, low, high):
@@ -131,15 +134,15 @@ class Policy(nn.Module):
         self.low, self.high = nn.Buffer(low), nn.Buffer(high)
         self.middle, self.half_range = nn.Buffer(middle), nn.Buffer(half_range)
         self.obs_stats = RunningStatistics(obs_dim)
-        self.mu = mlp(obs_dim, low.numel(), gain=0.01)  # initial actions near the middle
+        self.mu = mlp(obs_dim, low.numel(), gain=0.01)  # initial means near the middle
         self.log_std = nn.Parameter(torch.full((low.numel(),), -0.5))
 
     def forward(self, obs):
-        """The mean action within the bounds, from a float32 tensor of raw observations."""
+        """Mean actions within the bounds, of a float32 tensor of raw observations; for export."""
         return self.to_bounds(self.mu(self.obs_stats.normalize(obs)))
 
     def log_prob(self, normalized_obs, actions):
-        """log π(a|s) (...) of actions (..., act_dim), given observations (..., obs_dim)."""
+        """log π(a|s), shape (...), of actions (..., act_dim) in observations (..., obs_dim)."""
         z = (actions - self.mu(normalized_obs)) / self.log_std.exp()
         return (-0.5 * z**2 - self.log_std - 0.5 * np.log(2 * np.pi)).sum(-1)
 
@@ -163,28 +166,15 @@ class Policy(nn.Module):
         return self.to_bounds(self.sample(obs, noise)).numpy()
 
 
-def action_units(low, high):
-    """Middle and half range of the bounds: what 0 and ±1 mean to the policy."""
-    unbounded = high - low > 1e6  # infinite, or so far away that it means the same
-    middle = torch.where(unbounded, 0.0, low / 2 + high / 2)
-    half_range = torch.where(unbounded, 1.0, high / 2 - low / 2)
-    # where only one side is bounded, the middle is one unit inside it
-    low_only = unbounded & (low > -1e6) & (high >= 1e6)
-    high_only = unbounded & (low <= -1e6) & (high < 1e6)
-    middle = torch.where(low_only, low + 1, middle)
-    middle = torch.where(high_only, high - 1, middle)
-    return middle, half_range
-
-
 class Critic(nn.Module):
-    """V(s) (...), in units of the scaled reward, for normalized observations (..., obs_dim)."""
+    """V(s), shape (...), in units of the scaled reward, of normalized obs (..., obs_dim)."""
 
     def __init__(self, obs_dim):
         super().__init__()
         self.value = mlp(obs_dim, 1, gain=1.0)
 
     def forward(self, normalized_obs):
-        return self.value(normalized_obs).squeeze(-1)  # (B, 1) minus (B,) would be (B, B)
+        return self.value(normalized_obs).squeeze(-1)  # (B, 1) minus (B,) would become (B, B)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -202,10 +192,10 @@ def compute_gae(rewards, values, next_values, terminated, done, gamma, gae_lambd
     """
     deltas = rewards + gamma * next_values * (1 - terminated) - values
     advantages = torch.zeros_like(deltas)
-    next_advantage = 0.0
+    advantage = 0.0
     for t in reversed(range(len(deltas))):
-        next_advantage = deltas[t] + gamma * gae_lambda * (1 - done[t]) * next_advantage
-        advantages[t] = next_advantage
+        advantage = deltas[t] + gamma * gae_lambda * (1 - done[t]) * advantage
+        advantages[t] = advantage
     return advantages
 
 
@@ -218,7 +208,7 @@ def clipped_surrogate(log_prob, old_log_prob, advantages, clip_coef):
 
 def update(policy, critic, optimizer, batch, rng, args):
     """One iteration's gradient steps on a batch of tensors (T, N, ...); returns scalars to log."""
-    obs = policy.obs_stats.normalize(batch["obs"])  # (T, N, obs_dim)
+    obs = policy.obs_stats.normalize(batch["obs"])  # (T, N, obs_dim), below always normalized
     next_obs = policy.obs_stats.normalize(batch["next_obs"])
     rewards = batch["rewards"]  # (T, N)
     terminated, done = batch["terminated"], batch["done"]
@@ -288,7 +278,7 @@ def collect_rollout(envs, policy, obs, noise):
         done = terminated | truncated
 
         true_next_obs = next_obs.copy()
-        if done.any():  # there next_obs is already the first observation of the next episode
+        if done.any():  # SameStep: there next_obs already belongs to the next episode
             true_next_obs[done] = np.stack(info["final_obs"][done])
             for name, values in episodes.items():
                 values += info["final_info"][name][done].tolist()
@@ -319,9 +309,9 @@ def train(args):
     torch.manual_seed(args.seed)
     device = choose_device(args.device)
     if args.capture_video:
-        check_video(args.env_id)
+        check_video(args.env_id, args.env_kwargs)
 
-    with closing(make_vector_env(args.env_id, args.num_envs)) as envs:
+    with closing(make_vector_env(args.env_id, args.num_envs, args.env_kwargs)) as envs:
         obs_dim, action_space = envs.single_observation_space.shape[0], envs.single_action_space
         policy = Policy(obs_dim, action_space.low, action_space.high).to(device)
         critic = Critic(obs_dim).to(device)
@@ -364,7 +354,7 @@ def train(args):
             learning_rate = args.learning_rate * (1 - step / args.total_timesteps)
             optimizer.param_groups[0]["lr"] = learning_rate
             losses = update(policy, critic, optimizer, to_tensors(batch, device), rng, args)
-            policy.obs_stats.update(batch["obs"])  # not before: update needs π_old as it acted
+            policy.obs_stats.update(batch["obs"])  # after update, which normalizes as when acting
             step += batch_size
 
             check_finite(losses, step)
@@ -375,6 +365,7 @@ def train(args):
             if step // args.checkpoint_interval > (step - batch_size) // args.checkpoint_interval:
                 # environments cannot be saved: new episodes here make a resumed run the same run
                 save_checkpoint(args, modules, step, last_returns)
+                warn_of_cuts(args, step - batch_size, last_returns)
                 obs = start_episodes(envs, args.seed, step)
                 reward_scaler.start_episodes()
 
@@ -388,24 +379,46 @@ def train(args):
 # What every training script needs, and a first reading may skip. The environment
 
 
-def make_env(env_id, video_dir=None):
+def make_env(env_id, env_kwargs="{}", video_dir=None):
     """An environment with flat observations; with video_dir, its first episode is recorded."""
+    if not hasattr(gym.vector, "AutoresetMode"):
+        raise UsageError(f"gymnasium {gym.__version__} is too old: version 1.1 is needed")
     gym.logger.min_level = gym.logger.ERROR  # no warning that -v4 is not the newest version
     mujoco.set_mju_user_warning(print_warning)
+    options = json.loads(env_kwargs)
+    if video_dir:
+        options["render_mode"] = "rgb_array"
     try:
-        render = {"render_mode": "rgb_array"} if video_dir else {}
-        env = gym.make(env_id, disable_env_checker=True, **render)
-        env = gym.wrappers.FlattenObservation(env)  # also copies: some environments reuse one array
-    except (gym.error.Error, ImportError, NotImplementedError) as error:
+        env = gym.make(env_id, disable_env_checker=True, **options)
+    except (gym.error.Error, ImportError, OSError, TypeError, ValueError) as error:
+        usage = ["keyword argument", "Error opening file", "values to unpack"]
+        if isinstance(error, (TypeError, ValueError)) and not any(x in str(error) for x in usage):
+            raise  # the environment's own mistake
         raise UsageError(f"cannot make {env_id}: {error}") from error
-    for space in (env.observation_space, env.action_space):
-        if not isinstance(space, gym.spaces.Box):
-            raise UsageError(f"{env_id} has the space {space}; a Box is needed")
+
+    try:
+        check_spaces(env_id, env)
+        env = Episode(env)
+        env = gym.wrappers.FlattenObservation(env)  # also copies: some environments reuse one array
+        if video_dir:
+            env = record_video(env, video_dir)
+    except BaseException:
+        env.close()
+        raise
+    return env
+
+
+def check_spaces(env_id, env):
+    try:
+        flat_space = gym.spaces.flatten_space(env.observation_space)
+    except NotImplementedError:  # a kind of space that Gymnasium does not know
+        flat_space = None
+    if not isinstance(flat_space, gym.spaces.Box):
+        raise UsageError(f"{env_id} observes {env.observation_space}, which cannot be flattened")
+    if not isinstance(env.action_space, gym.spaces.Box):
+        raise UsageError(f"{env_id} has the space {env.action_space}; a Box is needed")
     if not np.issubdtype(env.action_space.dtype, np.floating):
         raise UsageError(f"{env_id} acts in {env.action_space}; a floating-point Box is needed")
-    if video_dir:
-        env = record_video(env, video_dir)
-    return Episode(env)
 
 
 class Episode(gym.Wrapper):
@@ -413,32 +426,84 @@ class Episode(gym.Wrapper):
 
     def reset(self, *, seed=None, options=None):
         self.episode_return, self.episode_length = 0.0, 0
+        if seed is not None:
+            seed_generators(self.unwrapped, seed)
         obs, _ = self.env.reset(seed=seed)
+        check_observation(self.observation_space, obs)
         return obs, {}
 
     def step(self, action):
         obs, reward, terminated, truncated, _ = self.env.step(action)
-        self.episode_return += float(reward)
+        if self.episode_length == 0:
+            check_observation(self.observation_space, obs)
+        reward = to_float(reward)
+        self.episode_return += reward
         self.episode_length += 1
         info = {}
         if terminated or truncated:
             info["episodic_return"] = self.episode_return
             info["episodic_length"] = self.episode_length
-        return obs, float(reward), terminated, truncated, info
+        return obs, reward, bool(terminated), bool(truncated), info
 
 
-def make_vector_env(env_id, num_envs, video_dir=None):
-    env_fns = [lambda: make_env(env_id)] * num_envs
-    env_fns[0] = lambda: make_env(env_id, video_dir)
-    return gym.vector.SyncVectorEnv(env_fns, autoreset_mode="SameStep")
+def seed_generators(env, seed):
+    """For environments that do not draw from their own generator alone, which reset seeds."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    env.action_space.seed(seed)
+    env.observation_space.seed(seed)
+
+
+def check_observation(space, obs):
+    """Raises UsageError where flattening would fail, or change numbers: float to integer."""
+    if isinstance(space, gym.spaces.Dict):
+        for name, subspace in space.items():
+            check_observation(subspace, obs[name])
+    elif isinstance(space, gym.spaces.Tuple):
+        for subspace, x in zip(space, obs, strict=True):
+            check_observation(subspace, x)
+    elif isinstance(space, gym.spaces.Box):
+        x = np.asarray(obs)
+        if x.shape != space.shape or not np.can_cast(x.dtype, space.dtype, "same_kind"):
+            what = f"an observation of type {x.dtype} and shape {x.shape}"
+            raise UsageError(f"{what} does not fit the observation space {space}")
+
+
+def to_float(reward):
+    try:
+        return float(np.asarray(reward).item())
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"the reward {reward!r} is not one number") from error
+
+
+def make_vector_env(env_id, num_envs, env_kwargs="{}", video_dir=None):
+    envs = []
+    try:
+        for i in range(num_envs):
+            envs.append(make_env(env_id, env_kwargs, video_dir if i == 0 else None))
+        env_fns = [lambda env=env: env for env in envs]
+        return gym.vector.SyncVectorEnv(env_fns, autoreset_mode="SameStep")
+    except BaseException:
+        for env in envs:
+            env.close()
+        raise
 
 
 def start_episodes(envs, seed, step):
     """New episodes; their initial states depend on seed, step and the environment's number."""
     seeds = np.random.SeedSequence([seed, step]).generate_state(WORLD_SIZE * envs.num_envs)
     own_seeds = seeds.reshape(WORLD_SIZE, envs.num_envs)[RANK]
-    obs, _ = envs.reset(seed=[int(s) % 2**31 for s in own_seeds])
+    obs, _ = envs.reset(seed=[int(s) % 2**31 for s in own_seeds])  # which fits int32
     return obs
+
+
+def warn_of_cuts(args, previous_step, last_returns):
+    """One line, where the first checkpoint cuts every episode so far."""
+    first = previous_step < args.checkpoint_interval
+    if RANK == 0 and first and not last_returns:
+        text = "no episode has ended yet: --checkpoint-interval may be too short"
+        tqdm.write(f"{text}, each checkpoint cuts all episodes", file=sys.stderr)
 
 
 def record_video(env, video_dir):
@@ -452,13 +517,13 @@ def record_video(env, video_dir):
         env.render()
         return gym.wrappers.RecordVideo(env, video_dir, episode_trigger=lambda i: i == 0)
     except Exception as error:  # of many types: OpenGL or a package may be missing
-        raise UsageError(f"cannot record a video (see README, Video): {error}") from error
+        raise UsageError(f"cannot record a video (see docs/running.md, Video): {error}") from error
 
 
-def check_video(env_id):
+def check_video(env_id, env_kwargs):
     """Raises UsageError before training, not after it, where no video can be recorded."""
     with tempfile.TemporaryDirectory() as directory:
-        make_env(env_id, directory).close()
+        make_env(env_id, env_kwargs, directory).close()
 
 
 def print_warning(text):
@@ -474,7 +539,20 @@ def to_tensors(batch, device):
 
 
 # --------------------------------------------------------------------------------------------------
-# Running statistics: the scale of observations and rewards
+# Scales of actions, observations and rewards
+
+
+def action_units(low, high):
+    """Middle and half range of the bounds: what 0 and ±1 mean to the policy."""
+    unbounded = high - low > 1e6  # infinite, or so far away that it means the same
+    middle = torch.where(unbounded, 0.0, low / 2 + high / 2)
+    half_range = torch.where(unbounded, 1.0, high / 2 - low / 2)
+    # where only one side is bounded, the middle is one unit inside it
+    low_only = unbounded & (low > -1e6) & (high >= 1e6)
+    high_only = unbounded & (low <= -1e6) & (high < 1e6)
+    middle = torch.where(low_only, low + 1, middle)
+    middle = torch.where(high_only, high - 1, middle)
+    return middle, half_range
 
 
 class RunningStatistics(nn.Module):
@@ -506,10 +584,10 @@ class RunningStatistics(nn.Module):
 
 
 class RewardScaler(nn.Module):
-    """Divides rewards by the standard deviation of the discounted return.
+    """Divides rewards by the standard deviation of a discounted return.
 
-    This return is the discounted sum of an episode's rewards so far. Rewards of any unit are then
-    served by one set of hyperparameters.
+    This return is g ← γ g + r, from 0 at the start of an episode; it has the size of the returns
+    that V predicts. Rewards of any unit are then served by one set of hyperparameters.
     """
 
     def __init__(self, num_envs, gamma):
@@ -532,7 +610,8 @@ class RewardScaler(nn.Module):
 
 
 # --------------------------------------------------------------------------------------------------
-# Processes and devices: under torchrun, this script is one run on many cores or machines
+# Processes and devices: under torchrun, this script is one run on many cores or machines. Equal
+# seeds give all processes the same weights, averages keep them the same; process 0 writes
 
 
 def world_sum(x):
@@ -559,7 +638,7 @@ def moments(x):
 
 
 def init_processes():
-    """Joins the other processes; once torch.optim is in use, or the group's threads outlive it."""
+    """Joins the other processes. An optimizer must exist by then, or the process cannot end."""
     if WORLD_SIZE > 1 and not distributed.is_initialized():
         distributed.init_process_group()
         atexit.register(distributed.destroy_process_group)
@@ -633,7 +712,7 @@ def restore(args, modules):
         if new != old and name not in may_differ and not longer:
             raise UsageError(f"{args.run_dir} was started with {name} {old}, not {new}")
     for name, module in modules.items():
-        module.load_state_dict(deepcopy(checkpoint[name]))  # Adam would keep the mapped file open
+        module.load_state_dict(deepcopy(checkpoint[name]))  # a copy: the file is mapped
     return checkpoint["step"], checkpoint["last_returns"]
 
 
@@ -746,16 +825,18 @@ def print_result(run_dir, step):
 def evaluate(run_dir, episodes=20, capture_video=False):
     """Returns from fixed initial states, in each mode."""
     policy = load_policy(run_dir)
-    env_id = load_checkpoint(run_dir)["args"]["env_id"]
+    args = load_checkpoint(run_dir)["args"]
     video_dir = f"{run_dir}/videos" if capture_video else None
     results = {}
-    with closing(make_vector_env(env_id, episodes, video_dir)) as envs:
+    env_id, env_kwargs = args["env_id"], args["env_kwargs"]
+    with closing(make_vector_env(env_id, episodes, env_kwargs, video_dir)) as envs:
         for mode in MODES:
             returns, num_cut = play_episodes(envs, policy, mode)
             results[mode] = {
                 "mean": returns.mean(),
                 "std": returns.std(),
                 "returns": returns.tolist(),
+                "num_cut": num_cut,
             }
             note = f" ({num_cut} cut at 10,000 steps)" if num_cut > 0 else ""
             print(f"{mode}: {returns.mean():.1f} ± {returns.std():.1f}{note}")
@@ -767,7 +848,8 @@ def play_episodes(envs, policy, mode):
     rng = np.random.default_rng(0)
     obs, _ = envs.reset(seed=10**6)  # and the seeds after it
     returns, running = np.zeros(envs.num_envs), np.ones(envs.num_envs, dtype=bool)
-    for _ in range(10_000):
+    steps = tqdm(range(10_000), mode, unit=" steps", leave=False, delay=3, disable=None)
+    for _ in steps:
         noise = rng.standard_normal((envs.num_envs, policy.low.numel()), np.float32)
         noise = noise if mode == "sampled" else 0.0
         obs, rewards, terminated, truncated, _ = envs.step(policy.act(obs, noise))
@@ -775,6 +857,7 @@ def play_episodes(envs, policy, mode):
         running &= ~(terminated | truncated)
         if not running.any():
             break
+    steps.close()
     return returns, int(running.sum())
 
 
@@ -786,19 +869,28 @@ class UsageError(Exception):
     """A mistake that the user can correct: one line and exit status 2."""
 
 
-def check_ranges(args):
+def check_args(args):
+    """Raises UsageError for values out of range; knows the arguments of all five scripts."""
     args.run_dir = str(args.run_dir)  # a notebook may pass a Path
     for name, value in asdict(args).items():
         if isinstance(value, np.generic):  # from a sweep with NumPy; files want plain numbers
             setattr(args, name, value.item())
         if name in ("gamma", "gae_lambda", "tau"):
             valid = 0 <= value <= 1
-        elif name in ("seed", "vf_coef", "ent_coef", "learning_starts", "exploration_noise"):
+        elif name in ("seed", "vf_coef", "ent_coef", "cg_damping"):
+            valid = 0 <= value < 2**63
+        elif name in ("learning_starts", "exploration_noise"):
             valid = 0 <= value < 2**63
         else:
             valid = isinstance(value, (str, bool)) or 0 < value < 2**63
         if not valid:
             raise UsageError(f"--{name.replace('_', '-')} {value} is out of range")
+    try:
+        env_kwargs = json.loads(args.env_kwargs)
+    except (TypeError, ValueError):
+        env_kwargs = None
+    if not isinstance(env_kwargs, dict):
+        raise UsageError(f'--env-kwargs {args.env_kwargs} is no JSON object, such as {{"name": 1}}')
 
 
 def main():

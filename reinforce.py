@@ -15,28 +15,31 @@ Williams 1992, Machine Learning 8. Each iteration
   2. computes the return to go from each step, G_n = r_n + γ r_{n+1} + γ² r_{n+2} + ...,
   3. takes one gradient step to
 
-         maximize  E[(G - mean of G) log π(a|s)],
+         maximize  E[A log π(a|s)],  A = G - mean of G,
 
      whose gradient is the policy gradient, but for γ^n (below). Actions with a return above the
      mean become more likely.
 
-The mean of G over the batch is the baseline: it takes away noise, and with many episodes it hardly
-changes the expected gradient.
+The mean of G over the batch is the baseline. It takes away noise; over several episodes it hardly
+changes the expected gradient, but where a batch is a single one (see --min-batch-steps) it does.
 
 The gradient of the discounted return from the start has the weight γ^n at step n of an episode:
-θ ← θ + α γ^n G_n ∇log π(a_n|s_n). With it, steps n > 1 / (1 - γ) would hardly count. Practice and
-this script drop it: every visited state counts alike, which is the gradient of no objective in
-general (Nota and Thomas, arXiv:1906.07073). --discounted-gradient restores γ^n.
+θ ← θ + α γ^n A_n ∇log π(a_n|s_n). With it, steps n ≫ 1 / (1 - γ) would hardly count. Practice and
+this script drop it, so that every visited state counts alike; the direction that results is the
+gradient of no objective in general (Nota and Thomas, arXiv:1906.07073). --discounted-gradient
+restores γ^n.
 
-Beyond the paper: G is divided by its standard deviation, Adam, orthogonal initial weights,
-normalized observations, a learning rate that decays to 0. Without a critic there is nothing to
-bootstrap from: the return ends at a time limit too. a2c_continuous.py adds the critic.
+Beyond the paper: discounted returns to go, divided by their standard deviation; Adam; orthogonal
+initial weights; normalized observations; a learning rate that decays to 0. Without a critic there
+is nothing to bootstrap from: the return ends at a time limit too. a2c_continuous.py adds the
+critic.
 
 Shapes: a batch is B steps of one environment.
 """
 
 import json
 import os
+import random
 import shlex
 import sys
 import tempfile
@@ -66,6 +69,7 @@ class Args:
     # The run
 
     env_id: str = "Hopper-v4"  # Gymnasium id with a Box action space; module:Name-v0 imports yours
+    env_kwargs: str = "{}"  # keyword arguments of the environment, in JSON: {"name": value}
     seed: int = 1  # random seed of weights, action noise and initial states
     total_timesteps: int = 1_000_000  # environment steps in all, rounded up to whole batches
     run_dir: str = ""  # output directory, new if empty; a run that it holds is resumed
@@ -83,7 +87,7 @@ class Args:
     discounted_gradient: bool = False  # weight γ^n for step n of an episode, as in the theory
 
     def __post_init__(self):
-        check_ranges(self)
+        check_args(self)
         if os.environ.get("WORLD_SIZE", "1") != "1":
             raise UsageError(f"{SCRIPT}.py is one process: run it without torchrun")
 
@@ -111,8 +115,9 @@ class Policy(nn.Module):
     Actions are in units where ±1 are the bounds of the action space. The statistics that normalize
     observations are part of the module, so that a saved policy takes raw observations.
 
-    Another distribution changes this class, the shape of the noise and, for discrete actions, the
-    Box that make_env asks for and the float32 of to_tensors.
+    Another distribution changes this class, with its calls in train and load_policy, and the noise
+    of train and play_episodes; discrete actions also change to_bounds where it is called,
+    check_spaces and the float32 of to_tensors.
     """
 
     def __init__(self, obs_dim, low, high):
@@ -123,15 +128,15 @@ class Policy(nn.Module):
         self.low, self.high = nn.Buffer(low), nn.Buffer(high)
         self.middle, self.half_range = nn.Buffer(middle), nn.Buffer(half_range)
         self.obs_stats = RunningStatistics(obs_dim)
-        self.mu = mlp(obs_dim, low.numel(), gain=0.01)  # initial actions near the middle
+        self.mu = mlp(obs_dim, low.numel(), gain=0.01)  # initial means near the middle
         self.log_std = nn.Parameter(torch.full((low.numel(),), -0.5))
 
     def forward(self, obs):
-        """The mean action within the bounds, from a float32 tensor of raw observations."""
+        """Mean actions within the bounds, of a float32 tensor of raw observations; for export."""
         return self.to_bounds(self.mu(self.obs_stats.normalize(obs)))
 
     def log_prob(self, normalized_obs, actions):
-        """log π(a|s) (...) of actions (..., act_dim), given observations (..., obs_dim)."""
+        """log π(a|s), shape (...), of actions (..., act_dim) in observations (..., obs_dim)."""
         z = (actions - self.mu(normalized_obs)) / self.log_std.exp()
         return (-0.5 * z**2 - self.log_std - 0.5 * np.log(2 * np.pi)).sum(-1)
 
@@ -155,32 +160,19 @@ class Policy(nn.Module):
         return self.to_bounds(self.sample(obs, noise)).numpy()
 
 
-def action_units(low, high):
-    """Middle and half range of the bounds: what 0 and ±1 mean to the policy."""
-    unbounded = high - low > 1e6  # infinite, or so far away that it means the same
-    middle = torch.where(unbounded, 0.0, low / 2 + high / 2)
-    half_range = torch.where(unbounded, 1.0, high / 2 - low / 2)
-    # where only one side is bounded, the middle is one unit inside it
-    low_only = unbounded & (low > -1e6) & (high >= 1e6)
-    high_only = unbounded & (low <= -1e6) & (high < 1e6)
-    middle = torch.where(low_only, low + 1, middle)
-    middle = torch.where(high_only, high - 1, middle)
-    return middle, half_range
-
-
 # --------------------------------------------------------------------------------------------------
 # The algorithm
 
 
 def returns_to_go(rewards, done, gamma):
-    """G_n = r_n + γ r_{n+1} + ... to the end of the episode; float tensors (B,)."""
+    """G_n = r_n + γ r_{n+1} + ... to the end of the episode; float tensors (B,), whole episodes."""
     device = rewards.device
     rewards, done = rewards.tolist(), done.tolist()  # a loop over floats is faster
     returns = [0.0] * len(rewards)
-    next_return = 0.0
+    G = 0.0
     for t in reversed(range(len(rewards))):
-        next_return = rewards[t] + gamma * (1 - done[t]) * next_return
-        returns[t] = next_return
+        G = rewards[t] + gamma * (1 - done[t]) * G
+        returns[t] = G
     return torch.tensor(returns, device=device)
 
 
@@ -190,12 +182,12 @@ def update(policy, optimizer, batch, args):
     returns = returns_to_go(batch["rewards"], batch["done"], args.gamma)  # (B,)
 
     _, mean, var = moments(returns)
-    weights = (returns - mean) / (var + 1e-8).sqrt()
+    advantages = (returns - mean) / (var + 1e-8).sqrt()
     if args.discounted_gradient:
-        weights = weights * args.gamma ** batch["n"]
+        advantages = advantages * args.gamma ** batch["n"]
 
     log_prob = policy.log_prob(obs, batch["actions"])
-    policy_loss = -(weights * log_prob).mean()
+    policy_loss = -(advantages * log_prob).mean()  # over steps; its value says nothing
     optimizer.zero_grad()
     policy_loss.backward()
     gradient_norm = nn.utils.clip_grad_norm_(policy.parameters(), float("inf"))  # only measured
@@ -204,7 +196,7 @@ def update(policy, optimizer, batch, args):
     return {
         "policy_loss": policy_loss.detach(),
         "gradient_norm": gradient_norm,
-        "return_std": var.sqrt(),
+        "return_std": var.sqrt(),  # of G
         "entropy": policy.entropy().detach(),
     }
 
@@ -221,7 +213,7 @@ def collect_rollout(env, policy, rng, min_batch_steps):
             action = policy.sample(obs[None], noise)
             env_action = policy.to_bounds(action)[0].numpy()
             next_obs, reward, terminated, truncated, info = env.step(env_action)
-            done = terminated or truncated
+            done = terminated or truncated  # without a critic, a time limit ends the return too
             transitions.append(
                 {
                     "obs": obs,
@@ -251,12 +243,12 @@ def train(args):
     torch.manual_seed(args.seed)
     device = choose_device(args.device)
     if args.capture_video:
-        check_video(args.env_id)
+        check_video(args.env_id, args.env_kwargs)
 
-    with closing(make_env(args.env_id)) as env:
+    with closing(make_env(args.env_id, args.env_kwargs)) as env:
         obs_dim, action_space = env.observation_space.shape[0], env.action_space
         policy = Policy(obs_dim, action_space.low, action_space.high).to(device)
-        old_policy = deepcopy(policy).cpu()  # π_old acts on the CPU, where the environment is
+        old_policy = deepcopy(policy).cpu()  # the policy that acts, where the environment is
         parameters = [*policy.parameters()]
         optimizer = torch.optim.Adam(parameters, args.learning_rate, eps=1e-5, fused=True)
         modules = {"policy": policy, "optimizer": optimizer}
@@ -269,7 +261,8 @@ def train(args):
         log = Log(args, step)
 
         while step < args.total_timesteps:
-            # random numbers depend on the seed and the step alone: there is no random state to save
+            # random numbers depend on the seed and the step alone, and episodes are whole: there is
+            # no random state and no environment to save
             rng = np.random.default_rng([args.seed, step])
 
             # collect a batch with the current policy
@@ -282,7 +275,7 @@ def train(args):
             learning_rate = args.learning_rate * (1 - step / args.total_timesteps)
             optimizer.param_groups[0]["lr"] = learning_rate
             losses = update(policy, optimizer, to_tensors(batch, device), args)
-            policy.obs_stats.update(batch["obs"])  # not before: update needs π_old as it acted
+            policy.obs_stats.update(batch["obs"])  # after update, which normalizes as when acting
             batch_size = len(batch["rewards"])
             step += batch_size
 
@@ -303,24 +296,46 @@ def train(args):
 # What every training script needs, and a first reading may skip. The environment
 
 
-def make_env(env_id, video_dir=None):
+def make_env(env_id, env_kwargs="{}", video_dir=None):
     """An environment with flat observations; with video_dir, its first episode is recorded."""
+    if not hasattr(gym.vector, "AutoresetMode"):
+        raise UsageError(f"gymnasium {gym.__version__} is too old: version 1.1 is needed")
     gym.logger.min_level = gym.logger.ERROR  # no warning that -v4 is not the newest version
     mujoco.set_mju_user_warning(print_warning)
+    options = json.loads(env_kwargs)
+    if video_dir:
+        options["render_mode"] = "rgb_array"
     try:
-        render = {"render_mode": "rgb_array"} if video_dir else {}
-        env = gym.make(env_id, disable_env_checker=True, **render)
-        env = gym.wrappers.FlattenObservation(env)  # also copies: some environments reuse one array
-    except (gym.error.Error, ImportError, NotImplementedError) as error:
+        env = gym.make(env_id, disable_env_checker=True, **options)
+    except (gym.error.Error, ImportError, OSError, TypeError, ValueError) as error:
+        usage = ["keyword argument", "Error opening file", "values to unpack"]
+        if isinstance(error, (TypeError, ValueError)) and not any(x in str(error) for x in usage):
+            raise  # the environment's own mistake
         raise UsageError(f"cannot make {env_id}: {error}") from error
-    for space in (env.observation_space, env.action_space):
-        if not isinstance(space, gym.spaces.Box):
-            raise UsageError(f"{env_id} has the space {space}; a Box is needed")
+
+    try:
+        check_spaces(env_id, env)
+        env = Episode(env)
+        env = gym.wrappers.FlattenObservation(env)  # also copies: some environments reuse one array
+        if video_dir:
+            env = record_video(env, video_dir)
+    except BaseException:
+        env.close()
+        raise
+    return env
+
+
+def check_spaces(env_id, env):
+    try:
+        flat_space = gym.spaces.flatten_space(env.observation_space)
+    except NotImplementedError:  # a kind of space that Gymnasium does not know
+        flat_space = None
+    if not isinstance(flat_space, gym.spaces.Box):
+        raise UsageError(f"{env_id} observes {env.observation_space}, which cannot be flattened")
+    if not isinstance(env.action_space, gym.spaces.Box):
+        raise UsageError(f"{env_id} has the space {env.action_space}; a Box is needed")
     if not np.issubdtype(env.action_space.dtype, np.floating):
         raise UsageError(f"{env_id} acts in {env.action_space}; a floating-point Box is needed")
-    if video_dir:
-        env = record_video(env, video_dir)
-    return Episode(env)
 
 
 class Episode(gym.Wrapper):
@@ -328,24 +343,68 @@ class Episode(gym.Wrapper):
 
     def reset(self, *, seed=None, options=None):
         self.episode_return, self.episode_length = 0.0, 0
+        if seed is not None:
+            seed_generators(self.unwrapped, seed)
         obs, _ = self.env.reset(seed=seed)
+        check_observation(self.observation_space, obs)
         return obs, {}
 
     def step(self, action):
         obs, reward, terminated, truncated, _ = self.env.step(action)
-        self.episode_return += float(reward)
+        if self.episode_length == 0:
+            check_observation(self.observation_space, obs)
+        reward = to_float(reward)
+        self.episode_return += reward
         self.episode_length += 1
         info = {}
         if terminated or truncated:
             info["episodic_return"] = self.episode_return
             info["episodic_length"] = self.episode_length
-        return obs, float(reward), terminated, truncated, info
+        return obs, reward, bool(terminated), bool(truncated), info
 
 
-def make_vector_env(env_id, num_envs, video_dir=None):
-    env_fns = [lambda: make_env(env_id)] * num_envs
-    env_fns[0] = lambda: make_env(env_id, video_dir)
-    return gym.vector.SyncVectorEnv(env_fns, autoreset_mode="SameStep")
+def seed_generators(env, seed):
+    """For environments that do not draw from their own generator alone, which reset seeds."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    env.action_space.seed(seed)
+    env.observation_space.seed(seed)
+
+
+def check_observation(space, obs):
+    """Raises UsageError where flattening would fail, or change numbers: float to integer."""
+    if isinstance(space, gym.spaces.Dict):
+        for name, subspace in space.items():
+            check_observation(subspace, obs[name])
+    elif isinstance(space, gym.spaces.Tuple):
+        for subspace, x in zip(space, obs, strict=True):
+            check_observation(subspace, x)
+    elif isinstance(space, gym.spaces.Box):
+        x = np.asarray(obs)
+        if x.shape != space.shape or not np.can_cast(x.dtype, space.dtype, "same_kind"):
+            what = f"an observation of type {x.dtype} and shape {x.shape}"
+            raise UsageError(f"{what} does not fit the observation space {space}")
+
+
+def to_float(reward):
+    try:
+        return float(np.asarray(reward).item())
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"the reward {reward!r} is not one number") from error
+
+
+def make_vector_env(env_id, num_envs, env_kwargs="{}", video_dir=None):
+    envs = []
+    try:
+        for i in range(num_envs):
+            envs.append(make_env(env_id, env_kwargs, video_dir if i == 0 else None))
+        env_fns = [lambda env=env: env for env in envs]
+        return gym.vector.SyncVectorEnv(env_fns, autoreset_mode="SameStep")
+    except BaseException:
+        for env in envs:
+            env.close()
+        raise
 
 
 def record_video(env, video_dir):
@@ -359,13 +418,13 @@ def record_video(env, video_dir):
         env.render()
         return gym.wrappers.RecordVideo(env, video_dir, episode_trigger=lambda i: i == 0)
     except Exception as error:  # of many types: OpenGL or a package may be missing
-        raise UsageError(f"cannot record a video (see README, Video): {error}") from error
+        raise UsageError(f"cannot record a video (see docs/running.md, Video): {error}") from error
 
 
-def check_video(env_id):
+def check_video(env_id, env_kwargs):
     """Raises UsageError before training, not after it, where no video can be recorded."""
     with tempfile.TemporaryDirectory() as directory:
-        make_env(env_id, directory).close()
+        make_env(env_id, env_kwargs, directory).close()
 
 
 def print_warning(text):
@@ -381,7 +440,20 @@ def to_tensors(batch, device):
 
 
 # --------------------------------------------------------------------------------------------------
-# Running statistics: the scale of observations and rewards
+# Scales of actions and observations
+
+
+def action_units(low, high):
+    """Middle and half range of the bounds: what 0 and ±1 mean to the policy."""
+    unbounded = high - low > 1e6  # infinite, or so far away that it means the same
+    middle = torch.where(unbounded, 0.0, low / 2 + high / 2)
+    half_range = torch.where(unbounded, 1.0, high / 2 - low / 2)
+    # where only one side is bounded, the middle is one unit inside it
+    low_only = unbounded & (low > -1e6) & (high >= 1e6)
+    high_only = unbounded & (low <= -1e6) & (high < 1e6)
+    middle = torch.where(low_only, low + 1, middle)
+    middle = torch.where(high_only, high - 1, middle)
+    return middle, half_range
 
 
 class RunningStatistics(nn.Module):
@@ -483,7 +555,7 @@ def restore(args, modules):
         if new != old and name not in may_differ and not longer:
             raise UsageError(f"{args.run_dir} was started with {name} {old}, not {new}")
     for name, module in modules.items():
-        module.load_state_dict(deepcopy(checkpoint[name]))  # Adam would keep the mapped file open
+        module.load_state_dict(deepcopy(checkpoint[name]))  # a copy: the file is mapped
     return checkpoint["step"], checkpoint["last_returns"]
 
 
@@ -596,16 +668,18 @@ def print_result(run_dir, step):
 def evaluate(run_dir, episodes=20, capture_video=False):
     """Returns from fixed initial states, in each mode."""
     policy = load_policy(run_dir)
-    env_id = load_checkpoint(run_dir)["args"]["env_id"]
+    args = load_checkpoint(run_dir)["args"]
     video_dir = f"{run_dir}/videos" if capture_video else None
     results = {}
-    with closing(make_vector_env(env_id, episodes, video_dir)) as envs:
+    env_id, env_kwargs = args["env_id"], args["env_kwargs"]
+    with closing(make_vector_env(env_id, episodes, env_kwargs, video_dir)) as envs:
         for mode in MODES:
             returns, num_cut = play_episodes(envs, policy, mode)
             results[mode] = {
                 "mean": returns.mean(),
                 "std": returns.std(),
                 "returns": returns.tolist(),
+                "num_cut": num_cut,
             }
             note = f" ({num_cut} cut at 10,000 steps)" if num_cut > 0 else ""
             print(f"{mode}: {returns.mean():.1f} ± {returns.std():.1f}{note}")
@@ -617,7 +691,8 @@ def play_episodes(envs, policy, mode):
     rng = np.random.default_rng(0)
     obs, _ = envs.reset(seed=10**6)  # and the seeds after it
     returns, running = np.zeros(envs.num_envs), np.ones(envs.num_envs, dtype=bool)
-    for _ in range(10_000):
+    steps = tqdm(range(10_000), mode, unit=" steps", leave=False, delay=3, disable=None)
+    for _ in steps:
         noise = rng.standard_normal((envs.num_envs, policy.low.numel()), np.float32)
         noise = noise if mode == "sampled" else 0.0
         obs, rewards, terminated, truncated, _ = envs.step(policy.act(obs, noise))
@@ -625,6 +700,7 @@ def play_episodes(envs, policy, mode):
         running &= ~(terminated | truncated)
         if not running.any():
             break
+    steps.close()
     return returns, int(running.sum())
 
 
@@ -636,19 +712,28 @@ class UsageError(Exception):
     """A mistake that the user can correct: one line and exit status 2."""
 
 
-def check_ranges(args):
+def check_args(args):
+    """Raises UsageError for values out of range; knows the arguments of all five scripts."""
     args.run_dir = str(args.run_dir)  # a notebook may pass a Path
     for name, value in asdict(args).items():
         if isinstance(value, np.generic):  # from a sweep with NumPy; files want plain numbers
             setattr(args, name, value.item())
         if name in ("gamma", "gae_lambda", "tau"):
             valid = 0 <= value <= 1
-        elif name in ("seed", "vf_coef", "ent_coef", "learning_starts", "exploration_noise"):
+        elif name in ("seed", "vf_coef", "ent_coef", "cg_damping"):
+            valid = 0 <= value < 2**63
+        elif name in ("learning_starts", "exploration_noise"):
             valid = 0 <= value < 2**63
         else:
             valid = isinstance(value, (str, bool)) or 0 < value < 2**63
         if not valid:
             raise UsageError(f"--{name.replace('_', '-')} {value} is out of range")
+    try:
+        env_kwargs = json.loads(args.env_kwargs)
+    except (TypeError, ValueError):
+        env_kwargs = None
+    if not isinstance(env_kwargs, dict):
+        raise UsageError(f'--env-kwargs {args.env_kwargs} is no JSON object, such as {{"name": 1}}')
 
 
 def main():

@@ -3,9 +3,14 @@
 For whoever has this folder on the path.
 """
 
+import random
+import threading
+
 import gymnasium as gym
+import mujoco
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, Graph
+import torch
+from gymnasium.spaces import Box, Dict, Discrete, Graph, Tuple
 
 
 class Scalar(gym.Env):
@@ -175,6 +180,13 @@ class Huge(AboveFive):
     target = 1
 
 
+class HugeFinite(AboveFive):
+    """The largest numbers of the type as bounds."""
+
+    action_space = Box(np.finfo(np.float32).min, np.finfo(np.float32).max, (1,))
+    target = 1
+
+
 class Offset(Scalar):
     """Reward -(a - x)² for an observation offset + scale x, in 64 bits."""
 
@@ -266,6 +278,18 @@ class SeedReader(Scalar):
         return super().reset(seed=seed)
 
 
+class Success(Scalar):
+    """Says in info whether an episode was a success: half of one, here."""
+
+    def step(self, action):
+        *rest, _ = super().step(action)
+        return *rest, {"is_success": 0.5}
+
+
+class Long(Scalar):
+    """Episodes longer than a checkpoint interval of 250 steps."""
+
+
 class Busy(Scalar):
     """Puts all sorts of things into info, Gymnasium's own keys among them.
 
@@ -282,10 +306,160 @@ class Busy(Scalar):
         return obs, np.array(reward), terminated, truncated, info
 
 
+class OneOnly(Scalar):
+    """A simulator on a port: a second one at the same time fails."""
+
+    running = False
+
+    def __init__(self):
+        if OneOnly.running:
+            raise OSError("address already in use")
+        OneOnly.running = True
+
+    def close(self):
+        OneOnly.running = False
+
+
+class Resource(Scalar):
+    """Starts a thread that only close() ends: a process that forgets it never ends.
+
+    `fails` says where the environment makes a mistake.
+    """
+
+    fails = ""
+    made = 0
+
+    def __init__(self):
+        Resource.made += 1
+        if self.fails == "third" and Resource.made == 3:
+            raise RuntimeError("no third one")
+        self.closed = threading.Event()
+        threading.Thread(target=self.closed.wait).start()
+
+    def step(self, action):
+        if self.fails == "step":
+            raise RuntimeError("no step")
+        if self.fails == "interrupt":
+            raise KeyboardInterrupt
+        return super().step(action)
+
+    def close(self):
+        self.closed.set()
+
+
+class NoStep(Resource):
+    fails = "step"
+
+
+class Interrupted(Resource):
+    fails = "interrupt"
+
+
+class NoThird(Resource):
+    fails = "third"
+
+
+class ResourceDiscrete(Resource):
+    action_space = Discrete(2)
+
+
+class FloatsInIntegers(Scalar):
+    """A space of integers for observations of floats: cast, they would all be 0."""
+
+    observation_space = Box(-1, 1, (1,), np.int64)
+
+    def observe(self):
+        return np.array([0.5])
+
+
+class FloatsInIntegersOfADict(Scalar):
+    observation_space = Dict({"mode": Discrete(3), "x": Tuple([Box(-1, 1, (1,), np.int64)])})
+
+    def observe(self):
+        return {"mode": 1, "x": (np.array([0.5]),)}
+
+
+class AnotherShape(Scalar):
+    observation_space = Box(-1, 1, (3,))
+
+
+class AnotherShapeLater(Scalar):
+    """Only reset's observation fits the space."""
+
+    def observe(self):
+        return np.zeros(1 if self.t == 0 else 2)
+
+
+class ListObs(Scalar):
+    """Observations as a list of numbers of 64 bits, ends as arrays."""
+
+    def observe(self):
+        return [float(self.t)]
+
+    def step(self, action):
+        obs, reward, terminated, truncated, info = super().step(action)
+        return obs, reward, np.array([terminated]), np.bool_(truncated), info
+
+
+class GlobalRandom(Scalar):
+    """Observations from generators that reset does not seed by itself."""
+
+    observation_space = Box(-1, 1, (5,))
+
+    def observe(self):
+        draws = [random.random(), np.random.uniform(), float(torch.rand(()))]
+        samples = [self.action_space.sample()[0], self.observation_space.sample()[0]]
+        return np.array(draws + samples, np.float32)
+
+
+class ArrayReward(AboveFive):
+    """Reward as an array of one number."""
+
+    action_space = Box(-1, 1, (1,))
+
+    def step(self, action):
+        obs, _, *rest = Scalar.step(self, action)
+        return obs, -((np.asarray(action) - 0.5) ** 2), *rest
+
+
+class NoReward(Scalar):
+    reward = None
+
+    def step(self, action):
+        obs, _, *rest = super().step(action)
+        return obs, self.reward, *rest
+
+
+class TwoRewards(NoReward):
+    reward = np.zeros(2)
+
+
+class WordReward(NoReward):
+    reward = "good"
+
+
+class Kwargs(Scalar):
+    """Reward by a keyword argument."""
+
+    def __init__(self, reward=1.0, model=""):
+        self.reward = reward
+        if model.endswith(".xml"):
+            mujoco.MjModel.from_xml_path(model)
+        elif model:
+            open(model)
+
+    def step(self, action):
+        obs, _, *rest = super().step(action)
+        return obs, self.reward, *rest
+
+
 LIMITS = {
     "AboveFive": 20,
     "BelowThree": 20,
     "Huge": 20,
+    "HugeFinite": 20,
+    "ArrayReward": 20,
+    "Long": 300,
     "Offset": 20,
     "Tiny": 20,
     "Large": 20,
@@ -298,35 +472,6 @@ LIMITS = {
     "LQR": 20,
     "Endless": None,
 }
-for cls in (
-    Scalar,
-    Noise,
-    Mortal,
-    TwoLengths,
-    OwnBuffer,
-    LQR,
-    Bounds,
-    Bounded,
-    Matrix,
-    DictObs,
-    GraphObs,
-    DiscreteAction,
-    NaN,
-    NaNObs,
-    Crash,
-    Endless,
-    SeedReader,
-    AboveFive,
-    BelowThree,
-    Huge,
-    Offset,
-    Tiny,
-    Large,
-    LateNaN,
-    IntegerAction,
-    HugeObs,
-    HugeReward,
-    Busy,
-):
-    name = cls.__name__
-    gym.register(f"{name}-v0", entry_point=cls, max_episode_steps=LIMITS.get(name, 100))
+for name, cls in list(globals().items()):
+    if isinstance(cls, type) and issubclass(cls, gym.Env) and cls is not gym.Env:
+        gym.register(f"{name}-v0", entry_point=cls, max_episode_steps=LIMITS.get(name, 100))

@@ -437,7 +437,7 @@ def test_the_result_is_written_whole_or_not_at_all(module, tiny, monkeypatch):
 def test_video_packages_missing_is_said_before_training(script, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "moviepy", None)
     done = run(script, "--capture-video", "--run-dir", tmp_path / "run")
-    refused(done, "cannot record", "README")
+    refused(done, "cannot record", "docs/running.md")
     assert done.stdout == "" and not (tmp_path / "run").exists()
 
 

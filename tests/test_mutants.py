@@ -110,6 +110,31 @@ MUTANTS = {  # name: (script, a short text that stands there once, what replaces
         "np.random.SeedSequence([seed])",
     ),
     "unclipped actions": ("ppo_continuous", "actions.clamp(self.low, self.high)", "actions"),
+    "generators that reset does not seed": (
+        "ppo_continuous",
+        "            seed_generators(self.unwrapped, seed)",
+        "            pass",
+    ),
+    "several rewards are one": (
+        "ppo_continuous",
+        "float(np.asarray(reward).item())",
+        "float(np.asarray(reward).sum())",
+    ),
+    "floats for integers": (
+        "ppo_continuous",
+        ' or not np.can_cast(x.dtype, space.dtype, "same_kind")',
+        "",
+    ),
+    "a refused environment stays open": (
+        "ppo_continuous",
+        "        env.close()\n        raise\n    return env",
+        "        raise\n    return env",
+    ),
+    "no word of cut episodes": (
+        "ppo_continuous",
+        "                warn_of_cuts(args, step - batch_size, last_returns)\n",
+        "",
+    ),
     "a crash leaves half a checkpoint": (
         "ppo_continuous",
         "torch.save(checkpoint, temporary)",
@@ -191,8 +216,8 @@ MUTANTS |= {
     "reinforce: no baseline": ("reinforce", "(returns - mean) /", "returns /"),
     "reinforce: down the policy gradient": (
         "reinforce",
-        "-(weights * log_prob)",
-        "(weights * log_prob)",
+        "-(advantages * log_prob)",
+        "(advantages * log_prob)",
     ),
     "reinforce: the same episodes in each batch": (
         "reinforce",
@@ -286,7 +311,7 @@ SUBJECTS = [
     "policy",
     "training_loop",
 ]
-SUBJECTS += ["lecture", "learning", "resume", "cli"]
+SUBJECTS += ["lecture", "learning", "resume", "cli", "environments"]
 
 
 def mutated(name):

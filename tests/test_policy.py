@@ -72,7 +72,7 @@ def test_sampled_and_mean_actions(module):
     torch.manual_seed(0)
     policy = module.Policy(3, np.full(2, -4.0, np.float32), np.full(2, 4.0, np.float32))
     policy.obs_stats.mean.fill_(5)
-    policy.obs_stats.var.fill_(9)
+    policy.obs_stats.std.fill_(3)
     obs, noise = np.random.default_rng(0).normal(5, 3, (2, 10, 3))
     noise = noise[:, :2]
     with torch.no_grad():

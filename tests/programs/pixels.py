@@ -5,7 +5,7 @@ import sys
 
 root, script, video_dir = sys.argv[1:]
 sys.path.insert(0, root)
-env = importlib.import_module(script).make_env("Walker2d-v4", video_dir)
+env = importlib.import_module(script).make_env("Walker2d-v4", video_dir=video_dir)
 env.reset(seed=0)
 counts = []
 for x in (0, 50):
