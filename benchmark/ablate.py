@@ -1,11 +1,11 @@
 """What each line beyond the paper is worth: PPO without it.
 
-A function of the imported script is replaced. Without a variant, the commands of all runs are
-printed; finished runs are left out.
+A function of the imported script is replaced, or an argument is changed. Without a variant, the
+commands of all runs are printed; finished runs are left out.
 
-python benchmark/ablate.py | xargs -P 2 -I{} sh -c '{}'
-python benchmark/ablate.py no-observation-normalisation --env-id Hopper-v4 --run-dir runs/trial
-python benchmark/collect.py --variants runs/ablations/*/*          # into results.csv and curves.csv
+    python benchmark/ablate.py | xargs -P 2 -I{} sh -c '{}'
+    python benchmark/ablate.py no-reward-scaling --env-id Hopper-v4 --run-dir runs/trial
+    python benchmark/collect.py --variants runs/ablations/*/*  # into results.csv and curves.csv
 """
 
 import argparse
@@ -15,13 +15,14 @@ import sys
 from pathlib import Path
 
 import torch
+from common import LOCOMOTION, ROOT
+from sweep import finished
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from commands import finished
-
+sys.path.insert(0, str(ROOT))
 import ppo_continuous as script
 
-ENV_IDS = ["Hopper-v4", "HalfCheetah-v4", "Walker2d-v4"]
+# --------------------------------------------------------------------------------------------------
+# What is replaced
 
 
 def without_observation_normalization():
@@ -33,30 +34,37 @@ def without_reward_scaling():
 
 
 def without_advantage_normalization():
-    """Mean 0 and variance 1 are said of the advantages, a vector; running statistics have rows."""
-    real = script.moments
-    script.moments = lambda x: (
-        (torch.tensor(len(x)), 0.0, torch.ones(())) if x.dim() == 1 else real(x)
-    )
+    """Of a vector, the advantages, mean and variance are said to be 0 and 1.
+
+    The running statistics call the same function with a matrix.
+    """
+    real_moments = script.moments
+
+    def moments(x):
+        if x.dim() == 1:
+            return torch.tensor(len(x)), 0.0, torch.ones(())
+        return real_moments(x)
+
+    script.moments = moments
 
 
 def time_limits_as_terminations():
-    gae = script.compute_gae
+    real_compute_gae = script.compute_gae
 
     def compute_gae(rewards, values, next_values, terminated, done, gamma, gae_lambda):
-        return gae(rewards, values, next_values, done, done, gamma, gae_lambda)
+        return real_compute_gae(rewards, values, next_values, done, done, gamma, gae_lambda)
 
     script.compute_gae = compute_gae
 
 
 def constant_learning_rate():
-    update = script.update
+    real_update = script.update
 
-    def constant(policy, critic, optimizer, batch, rng, args):
+    def update_at_constant_rate(policy, critic, optimizer, batch, rng, args):
         optimizer.param_groups[0]["lr"] = args.learning_rate
-        return update(policy, critic, optimizer, batch, rng, args)
+        return real_update(policy, critic, optimizer, batch, rng, args)
 
-    script.update = constant
+    script.update = update_at_constant_rate
 
 
 def without_advantage_normalization_at_a_constant_learning_rate():
@@ -65,30 +73,32 @@ def without_advantage_normalization_at_a_constant_learning_rate():
 
 
 def advantages_recomputed():
-    """Values, advantages and λ-returns anew before each epoch.
+    """Values, advantages and λ-returns are recomputed before each epoch.
 
-    The ratio's denominator stays that of the rollout.
+    The ratio's denominator stays that of the policy before the update.
     """
-    update = script.update
+    real_update = script.update
 
-    def recomputing(policy, critic, optimizer, batch, rng, args):
-        log_prob, old = type(policy).log_prob.__get__(policy), []
+    def update_with_new_advantages(policy, critic, optimizer, batch, rng, args):
+        real_log_prob = policy.log_prob
+        old_log_probs = []  # of π_old, once it is known
 
-        def kept(obs, actions):  # of a whole rollout (T, N): the policy before the update
-            if obs.dim() == 2:
-                return log_prob(obs, actions)
-            if not old:
-                old.append(log_prob(obs, actions))
-            return old[0]
+        def log_prob(obs, actions):
+            is_whole_rollout = obs.dim() == 3  # (T, N, obs_dim), not a minibatch
+            if not is_whole_rollout:
+                return real_log_prob(obs, actions)
+            if not old_log_probs:
+                old_log_probs.append(real_log_prob(obs, actions))
+            return old_log_probs[0]
 
-        policy.log_prob = kept
-        epoch = dataclasses.replace(args, update_epochs=1)
+        policy.log_prob = log_prob
+        one_epoch = dataclasses.replace(args, update_epochs=1)
         for _ in range(args.update_epochs):
-            losses = update(policy, critic, optimizer, batch, rng, epoch)
-        del policy.log_prob
+            losses = real_update(policy, critic, optimizer, batch, rng, one_epoch)
+        del policy.log_prob  # that of its class is there again
         return losses
 
-    script.update = recomputing
+    script.update = update_with_new_advantages
 
 
 def initial_weights_of_pytorch():
@@ -97,15 +107,15 @@ def initial_weights_of_pytorch():
 
 
 VARIANTS = {  # name: what is replaced, arguments that differ from the defaults
-    "no-observation-normalisation": (without_observation_normalization, {}),
+    "no-observation-normalization": (without_observation_normalization, {}),
     "no-reward-scaling": (without_reward_scaling, {}),
-    "no-whitening-of-advantages": (without_advantage_normalization, {}),
-    "time-limits-as-deaths": (time_limits_as_terminations, {}),
-    "constant-step-size": (constant_learning_rate, {}),
+    "no-normalization-of-advantages": (without_advantage_normalization, {}),
+    "time-limits-as-terminations": (time_limits_as_terminations, {}),
+    "constant-learning-rate": (constant_learning_rate, {}),
     "advantages-recomputed": (advantages_recomputed, {}),
     "initial-weights-of-PyTorch": (initial_weights_of_pytorch, {}),
-    "no-bound-on-gradients": (None, {"max_grad_norm": 1e9}),
-    "no-whitening-nor-bound-nor-falling-step": (
+    "no-gradient-clipping": (None, {"max_grad_norm": 1e9}),
+    "no-normalization-of-advantages-nor-gradient-clipping-nor-decay": (
         without_advantage_normalization_at_a_constant_learning_rate,
         {"max_grad_norm": 1e9},
     ),
@@ -115,7 +125,36 @@ VARIANTS = {  # name: what is replaced, arguments that differ from the defaults
 }
 
 
-def main():
+# --------------------------------------------------------------------------------------------------
+# Commands and runs
+
+
+def train(options):
+    """Trains the variant that the options name."""
+    replace, changes = VARIANTS[options.variant]
+    if replace:
+        replace()
+    names = ["env_id", "seed", "total_timesteps", "run_dir"]
+    arguments = {name: getattr(options, name) for name in names}
+    try:
+        script.train(script.Args(**arguments, **changes))
+    except script.UsageError as error:
+        sys.exit(f"error: {error}")
+
+
+def commands(seeds, total_timesteps):
+    """The commands of all variants that have not finished."""
+    for seed in seeds:
+        for variant in VARIANTS:
+            for env_id in LOCOMOTION:
+                run_dir = Path("runs", "ablations", variant, f"{env_id}__ppo_continuous__{seed}")
+                words = ["python", sys.argv[0], variant, "--env-id", env_id, "--seed", str(seed)]
+                words += ["--total-timesteps", str(total_timesteps), "--run-dir", str(run_dir)]
+                if not finished(run_dir, total_timesteps):
+                    yield shlex.join(words)
+
+
+def parse_options():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -123,40 +162,25 @@ def main():
         "variant",
         nargs="?",
         choices=VARIANTS,
-        help="trains this one; without it, prints all commands",
+        help="variant to train; without one, all commands are printed",
     )
-    parser.add_argument("--env-id", default="Hopper-v4")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--env-id", default=script.Args.env_id)
+    parser.add_argument("--seed", type=int, default=script.Args.seed)
     parser.add_argument(
         "--seeds", nargs="+", type=int, default=[1, 2, 3], help="of the commands that are printed"
     )
-    parser.add_argument("--total-timesteps", type=int, default=1_000_000)
-    parser.add_argument("--run-dir", default="")
-    args = parser.parse_args()
-    if args.variant:
-        replace, changes = VARIANTS[args.variant]
-        if replace:
-            replace()
-        try:
-            script.train(
-                script.Args(args.env_id, args.seed, args.total_timesteps, args.run_dir, **changes)
-            )
-        except script.UsageError as error:
-            sys.exit(f"error: {error}")
-        return
-    for seed in args.seeds:
-        for variant in VARIANTS:
-            for env_id in ENV_IDS:
-                run_dir = Path("runs", "ablations", variant, f"{env_id}__ppo_continuous__{seed}")
-                command = ["python", sys.argv[0], variant, "--env-id", env_id, "--seed", str(seed)]
-                command += [
-                    "--total-timesteps",
-                    str(args.total_timesteps),
-                    "--run-dir",
-                    str(run_dir),
-                ]
-                if not finished(run_dir, args.total_timesteps):
-                    print(shlex.join(command))
+    parser.add_argument("--total-timesteps", type=int, default=script.Args.total_timesteps)
+    parser.add_argument("--run-dir", default=script.Args.run_dir)
+    return parser.parse_args()
+
+
+def main():
+    options = parse_options()
+    if options.variant:
+        train(options)
+    else:
+        for command in commands(options.seeds, options.total_timesteps):
+            print(command)
 
 
 if __name__ == "__main__":

@@ -8,27 +8,28 @@ quantiles of π / π_old at the actions taken (losses/ratio_q01, losses/ratio_q9
 benchmark/collect.py takes them into curves.csv.
 """
 
+import argparse
 import importlib
 import sys
 from copy import deepcopy
-from pathlib import Path
 
 import torch
 import tyro
+from common import ROOT, WITH_CRITIC
+from torch.distributions import Normal, kl_divergence
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-SCRIPTS = ["a2c_continuous", "ppo_continuous", "trpo_continuous"]
+sys.path.insert(0, str(ROOT))
 
 
+@torch.no_grad()
 def measure(old_policy, policy, batch):
     """The four numbers, of policies before and after an update on a batch of tensors."""
     obs, actions = old_policy.obs_stats.normalize(batch["obs"]), batch["actions"]
-    with torch.no_grad():
-        old, new = (
-            torch.distributions.Normal(pi.mu(obs), pi.log_std.exp()) for pi in (old_policy, policy)
-        )
-        kl = torch.distributions.kl_divergence(old, new).sum(-1)
-        ratio = (new.log_prob(actions) - old.log_prob(actions)).sum(-1).exp().flatten()
+    old = Normal(old_policy.mu(obs), old_policy.log_std.exp())
+    new = Normal(policy.mu(obs), policy.log_std.exp())
+    kl = kl_divergence(old, new).sum(-1)  # (T, N)
+    log_ratio = (new.log_prob(actions) - old.log_prob(actions)).sum(-1)
+    ratio = log_ratio.exp().flatten()
     low, high = ratio.quantile(torch.tensor([0.01, 0.99], device=ratio.device))
     return {"kl": kl.mean(), "kl_max": kl.max(), "ratio_q01": low, "ratio_q99": high}
 
@@ -37,21 +38,25 @@ def wrap(script):
     """Lets the update of an imported script measure what it did."""
     update = script.update
 
-    def measured(policy, critic, optimizer, batch, *rest):
+    def measured_update(policy, critic, optimizer, batch, *rest):
         old_policy = deepcopy(policy)
         losses = update(policy, critic, optimizer, batch, *rest)
         return losses | measure(old_policy, policy, batch)
 
-    script.update = measured
+    script.update = measured_update
 
 
 def main():
-    if len(sys.argv) < 2 or sys.argv[1] not in SCRIPTS:
-        sys.exit(f"usage: divergence.py {{{','.join(SCRIPTS)}}} [options of the script]")
-    script = importlib.import_module(sys.argv[1])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("script", choices=WITH_CRITIC)
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="options of the script")
+    options = parser.parse_args()
+    script = importlib.import_module(options.script)
     wrap(script)
     try:
-        script.train(tyro.cli(script.Args, args=sys.argv[2:]))
+        script.train(tyro.cli(script.Args, args=options.options))
     except script.UsageError as error:
         sys.exit(f"error: {error}")
 

@@ -1,21 +1,19 @@
 """Steps per second of the five scripts and of peers that pip installs.
 
-They are interleaved, each run in a process of its own.
-
     pip install -r benchmark/requirements.txt
     python benchmark/speed.py
     python benchmark/speed.py --scripts ddpg --env-ids Hopper-v4 --rounds 3
     python benchmark/speed.py --growth --out growth
     python benchmark/speed.py --devices --out devices
 
-The first: both environments, five rounds, 80 minutes. With --growth: 1 to 64 environments, and a
-replay of a million transitions. With --devices: ours on the GPU and on the CPU of one machine.
+The second line: both environments, five rounds, 80 minutes. With --growth: 1 to 64 environments,
+and a replay of a million transitions. With --devices: ours on the CPU and on the GPU of a machine.
 
-Whole runs, start-up left out, one thread each, at each side's defaults and at the peer's settings
-on both sides. Share: of our wall time, what passes inside `envs.step`, the simulator and
-Gymnasium's wrappers: nobody's script can be faster than that. Memory: our process's largest, in MB.
-For DDPG also the time of one update's matrix products alone. Writes speed.csv and speed.png beside
-itself.
+Whole runs, interleaved, each in a process of its own with one thread, start-up left out; at each
+side's defaults and at the peer's settings on both sides. Inside: the fraction of our wall time that
+passes in `envs.step`, the simulator and Gymnasium's wrappers; nobody's script can be faster than
+that. Memory: our process's largest, in MB. For DDPG also the time of one update's matrix products
+alone. Writes speed.csv and speed.png beside this file.
 """
 
 import argparse
@@ -23,13 +21,16 @@ import csv
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
-ROOT = Path(__file__).parents[1]
+from common import ROOT, SCRIPTS, WITH_CRITIC, defaults
+from tables import speed_table, update_times
+
+PROGRAMS = Path(__file__).parent / "programs"
 FIELDS = [
     "env_id",
     "script",
@@ -42,255 +43,161 @@ FIELDS = [
     "memory",
     "products",
 ]
-CASES = [  # script, whose settings, ours that differ from the defaults, peer, its arguments
-    ("reinforce", "own", {}, None, {}),
-    ("a2c_continuous", "own", {}, "stable_baselines3.A2C", {}),
-    ("a2c_continuous", "peer's", {"num_envs": 1, "num_steps": 5}, "stable_baselines3.A2C", {}),
-    ("ppo_continuous", "own", {}, "stable_baselines3.PPO", {}),
-    (
-        "ppo_continuous",
-        "peer's",
-        {"num_envs": 1, "num_steps": 2048, "minibatch_size": 64, "update_epochs": 10},
-        "stable_baselines3.PPO",
-        {},
-    ),
-    ("trpo_continuous", "own", {}, "sb3_contrib.TRPO", {}),
-    (
-        "trpo_continuous",
-        "peer's",
-        {
-            "num_envs": 1,
-            "num_steps": 2048,
-            "cg_iterations": 15,
-            "minibatch_size": 128,
-            "update_epochs": 10,
-        },
-        "sb3_contrib.TRPO",
-        {},
-    ),
-    ("ddpg", "own", {"learning_starts": 100}, "stable_baselines3.DDPG", {"learning_starts": 100}),
-    (
-        "ddpg",
-        "equal",
-        {"learning_starts": 100, "batch_size": 256},
-        "stable_baselines3.DDPG",
-        {"learning_starts": 100, "policy_kwargs": {"net_arch": [256, 256]}},
-    ),
-]
-BATCHES = {"a2c_continuous": 512, "ppo_continuous": 2048, "trpo_continuous": 1024}  # the defaults'
-GROWTH = [
-    (script, f"N = {n}", {"num_envs": n, "num_steps": batch // n}, None, {})
-    for script, batch in BATCHES.items()
-    for n in (1, 4, 16, 64)
-]
-GROWTH += [
-    ("ddpg", f"N = {n}", {"num_envs": n, "learning_starts": 100}, None, {}) for n in (1, 4, 16, 64)
-]
-GROWTH += [("ddpg", "1M random steps first", {"learning_starts": 1_000_000}, None, {})]
-DEVICES = [
-    (script, device, {"device": device}, None, {})
-    for script in ("reinforce", *BATCHES)
-    for device in ("cpu", "cuda")
-]
-DEVICES += [
-    (
-        "ddpg",
-        f"{device}, batch {batch}",
-        {"device": device, "learning_starts": 100, "batch_size": batch},
-        None,
-        {},
-    )
-    for batch in (128, 256)
-    for device in ("cpu", "cuda")
-]
-STEPS = {"reinforce": 40_000, "ddpg": 3_000}  # of a run; 60,000 where nothing is said
-
-OURS = """
-import importlib, json, resource, sys, tempfile, time
-# the first step of an optimizer imports it: a second that would weigh more than in a whole run
-import torch._dynamo
-sys.path.insert(0, {root!r})
-import gymnasium as gym
-script = importlib.import_module({script!r})
-# REINFORCE steps its one environment without a vector
-stepped = script.Episode if script.SCRIPT == "reinforce" else gym.vector.SyncVectorEnv
-inside, step, evaluate = [0.0], stepped.step, script.evaluate
-def timed(envs, actions):
-    start = time.perf_counter()
-    result = step(envs, actions)
-    inside[-1] += time.perf_counter() - start
-    return result
-def stop(*args):
-    inside.append(0.0)
-    return evaluate(*args)
-stepped.step, script.evaluate = timed, stop
-with tempfile.TemporaryDirectory() as folder:
-    options = dict(device="cpu", total_timesteps={steps}, run_dir=folder, eval_episodes=1)
-    options |= {ours!r}
-    args = script.Args({env!r}, **options)
-    result = json.loads((script.train(args) / "result.json").read_text())
-share = inside[0] * result["steps_per_second"] / result["steps"]
-unit = 2**20 if sys.platform == "darwin" else 2**10
-memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-print(json.dumps([result["steps_per_second"], share, memory]))
-"""
-
-THEIRS = """
-import importlib, json, time, torch, torch._dynamo
-torch.set_num_threads(1)
-package, name = {peer!r}.split(".")
-algorithm = getattr(importlib.import_module(package), name)
-model = algorithm("MlpPolicy", {env!r}, device="cpu", seed=1, **{theirs!r})
-start = time.perf_counter()
-model.learn({steps})
-print(json.dumps([model.num_timesteps / (time.perf_counter() - start)]))
-"""
-
-PRODUCTS = """
-import json, time, torch
-import gymnasium as gym
-torch.set_num_threads(1)
-env, B = gym.make({env!r}), {batch}
-obs, act = env.observation_space.shape[0], env.action_space.shape[0]
-def layers(n_in, n_out):
-    return [(n_in, 256), (256, 256), (256, n_out)]
-policy, critic = layers(obs, act), layers(obs + act, 1)
-def forward(net):
-    return [(B, a, b) for a, b in net]
-def weights(net):
-    return [(a, B, b) for a, b in net]
-def inputs(net):
-    return [(B, b, a) for a, b in net]
-shapes = forward(policy) * 2 + forward(critic) * 3
-shapes += weights(critic) + inputs(critic[1:]) + inputs(critic)
-shapes += weights(policy) + inputs(policy[1:])
-pairs = [(torch.randn(a, b), torch.randn(b, c), torch.empty(a, c)) for a, b, c in shapes]
-times = []
-for _ in range(200):
-    start = time.perf_counter()
-    for a, b, out in pairs:
-        torch.mm(a, b, out=out)
-    times.append(time.perf_counter() - start)
-print(json.dumps([sorted(times)[100]]))
-"""
+STEPS = {"reinforce": 40_000, "ddpg": 3_000}  # of a run; 60,000 of the others
 
 
-def measure(code, **values):
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", "-c", code.format(root=str(ROOT), **values)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode:
+class Case(NamedTuple):
+    script: str
+    settings: str  # label
+    ours: dict  # arguments of the script that differ from its defaults
+    peer: str = ""  # package.algorithm
+    theirs: dict = {}  # arguments of the peer that differ from its defaults
+
+
+# --------------------------------------------------------------------------------------------------
+# What is measured
+
+A2C, PPO, DDPG = "stable_baselines3.A2C", "stable_baselines3.PPO", "stable_baselines3.DDPG"
+TRPO = "sb3_contrib.TRPO"
+A2C_OF_PEER = {"num_envs": 1, "num_steps": 5}
+PPO_OF_PEER = {"num_envs": 1, "num_steps": 2048, "minibatch_size": 64, "update_epochs": 10}
+TRPO_OF_PEER = {
+    "num_envs": 1,
+    "num_steps": 2048,
+    "cg_iterations": 15,
+    "minibatch_size": 128,
+    "update_epochs": 10,
+}
+EARLY = {"learning_starts": 100}  # DDPG's updates are what takes time
+SMALL_NETWORKS = {"policy_kwargs": {"net_arch": [256, 256]}}  # like ours
+CASES = [
+    Case("reinforce", "own", {}),
+    Case("a2c_continuous", "own", {}, A2C),
+    Case("a2c_continuous", "peer's", A2C_OF_PEER, A2C),
+    Case("ppo_continuous", "own", {}, PPO),
+    Case("ppo_continuous", "peer's", PPO_OF_PEER, PPO),
+    Case("trpo_continuous", "own", {}, TRPO),
+    Case("trpo_continuous", "peer's", TRPO_OF_PEER, TRPO),
+    Case("ddpg", "own", EARLY, DDPG, EARLY),
+    Case("ddpg", "equal", EARLY | {"batch_size": 256}, DDPG, EARLY | SMALL_NETWORKS),
+]
+
+
+def growth_cases():
+    """More environments, the batch kept; and a replay of a million transitions."""
+    cases = []
+    for script in WITH_CRITIC:
+        batch_size = defaults(script)["num_envs"] * defaults(script)["num_steps"]
+        for n in (1, 4, 16, 64):
+            cases.append(Case(script, f"N = {n}", {"num_envs": n, "num_steps": batch_size // n}))
+    for n in (1, 4, 16, 64):
+        cases.append(Case("ddpg", f"N = {n}", EARLY | {"num_envs": n}))
+    cases.append(Case("ddpg", "1M random steps first", {"learning_starts": 1_000_000}))
+    return cases
+
+
+def device_cases():
+    """Each script on both devices; DDPG with its own batch and with a larger one."""
+    cases = []
+    for script in ("reinforce", *WITH_CRITIC):
+        for device in ("cpu", "cuda"):
+            cases.append(Case(script, device, {"device": device}))
+    for batch_size in (defaults("ddpg")["batch_size"], 256):
+        for device in ("cpu", "cuda"):
+            options = EARLY | {"device": device, "batch_size": batch_size}
+            cases.append(Case("ddpg", f"{device}, batch {batch_size}", options))
+    return cases
+
+
+GROWTH = growth_cases()
+DEVICES = device_cases()
+
+
+# --------------------------------------------------------------------------------------------------
+# Measuring
+
+
+def measure(program, **parameters):
+    """The numbers that a program prints, run in a process of its own with one thread."""
+    paths = [str(ROOT), os.getcwd(), os.environ.get("PYTHONPATH", "")]
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-W", "ignore", PROGRAMS / program, json.dumps(parameters)]
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+    if done.returncode != 0:
         sys.exit(f"a run has failed:\n{done.stderr}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def spread(values, form="{:,.0f}"):
-    """Median (min–max)."""
-    middle, low, high = (form.format(f(values)) for f in (statistics.median, min, max))
-    return f"{middle} ({low}–{high})"
-
-
-def table(rows):
-    lines = [
-        "| on | script | settings | ours, steps/s | inside `envs.step` | MB "
-        "| peer | its steps/s | ratio |",
-        "|---" * 9 + "|",
-    ]
-    for key in dict.fromkeys(
-        (row["env_id"], row["script"], row["settings"], row["peer"]) for row in rows
-    ):
-        runs = [
-            row
-            for row in rows
-            if (row["env_id"], row["script"], row["settings"], row["peer"]) == key
-        ]
-        ours, inside = ([float(row[name]) for row in runs] for name in ("ours", "inside"))
-        memory = max(float(row["memory"]) for row in runs)
-        cells = [
-            *key[:3],
-            spread(ours),
-            f"{statistics.median(inside):.0%}",
-            f"{memory:,.0f}",
-            "–",
-            "–",
-            "–",
-        ]
-        if key[3]:
-            theirs = [float(row["theirs"]) for row in runs]
-            cells[6:] = [
-                key[3],
-                spread(theirs),
-                spread([a / b for a, b in zip(ours, theirs)], "{:.2f}"),
-            ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def products(rows):
-    """For DDPG: the time of a step beside that of its update's products.
-
-    Milliseconds of a step (with its update), of the update's products alone, and their ratio.
-    """
-    for env_id, settings in dict.fromkeys(
-        (row["env_id"], row["settings"]) for row in rows if row["products"]
-    ):
-        runs = [
-            row
-            for row in rows
-            if row["products"] and (row["env_id"], row["settings"]) == (env_id, settings)
-        ]
-        step = (
-            statistics.median((1 - float(row["inside"])) / float(row["ours"]) for row in runs) * 1e3
+def measure_case(case, env_id, number):
+    """One row of the CSV file: a case in an environment, in the round of this number."""
+    steps = STEPS.get(case.script, 60_000) + case.ours.get("learning_starts", 0)
+    options = case.ours | {"total_timesteps": steps}
+    speed, inside, memory = measure("ours.py", script=case.script, env_id=env_id, options=options)
+    row = {
+        "env_id": env_id,
+        "script": case.script,
+        "settings": case.settings,
+        "peer": case.peer,
+        "round": number,
+        "ours": round(speed, 1),
+        "theirs": "",
+        "inside": round(inside, 4),
+        "memory": round(memory),
+        "products": "",
+    }
+    if case.peer:
+        (speed,) = measure(
+            "theirs.py", peer=case.peer, env_id=env_id, steps=steps, options=case.theirs
         )
-        alone = statistics.median(float(row["products"]) for row in runs) * 1e3
-        times = f"{step:.2f} ms a step outside the simulator, {alone:.2f} ms its matrix products"
-        yield f"{env_id}, {settings}: {times}: {step / alone:.2f}"
+        row["theirs"] = round(speed, 1)
+    if case.peer == DDPG:
+        batch_size = case.ours.get("batch_size", defaults("ddpg")["batch_size"])
+        (seconds,) = measure("products.py", env_id=env_id, batch_size=batch_size)
+        row["products"] = round(seconds, 6)
+    return row
 
 
-def chart(rows, plt):
-    """Steps per second of each script and its peer, at each side's defaults.
-
-    Medians, and from least to most.
-    """
-    env_ids = list(dict.fromkeys(row["env_id"] for row in rows))
-    figure, axes = plt.subplots(
-        1, len(env_ids), figsize=(5 * len(env_ids), 3.6), squeeze=False, sharey=True
-    )
-    for axis, env_id in zip(axes[0], env_ids):
-        here = [row for row in rows if row["env_id"] == env_id and row["settings"] == "own"]
-        names = list(dict.fromkeys(row["script"] for row in here))[::-1]
-        for offset, column, colour, label in (
-            (0.2, "ours", "#0072B2", "this script"),
-            (-0.2, "theirs", "#E69F00", "peer"),
-        ):
-            for place, name in enumerate(names):
-                values = [
-                    float(row[column]) for row in here if row["script"] == name and row[column]
-                ]
-                if values:
-                    middle = statistics.median(values)
-                    error = [[middle - min(values)], [max(values) - middle]]
-                    axis.barh(place + offset, middle, 0.38, xerr=error, color=colour, label=label)
-                    label = None  # one entry in the legend
-        axis.set(
-            title=env_id,
-            xlabel="steps per second, one core",
-            yticks=range(len(names)),
-            yticklabels=names,
-        )
-        axis.legend(loc="upper right")
-    figure.tight_layout()
-    return figure
+def measure_all(cases, env_ids, rounds):
+    """All rows; they are printed as they come."""
+    rows = []
+    for env_id in env_ids:
+        for number in range(rounds):
+            for case in cases:
+                row = measure_case(case, env_id, number)
+                print(*row.values(), sep=",", flush=True)
+                rows.append(row)
+    return rows
 
 
-def main():
+# --------------------------------------------------------------------------------------------------
+# Output
+
+
+def write(path, rows):
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def draw(path, rows):
+    import figures  # matplotlib is needed for this alone
+
+    figures.save(figures.draw_speed(rows), path)
+
+
+def print_versions(packages):
+    versions = [f"{name} {version(name)}" for name in packages]
+    processor = platform.processor() or platform.machine()
+    print(processor, platform.python_version(), *versions)
+
+
+def parse_options():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--env-ids", nargs="+", default=["Hopper-v4", "HalfCheetah-v4"])
-    parser.add_argument(
-        "--scripts", nargs="+", default=list(dict.fromkeys(case[0] for case in CASES))
-    )
+    parser.add_argument("--scripts", nargs="+", default=SCRIPTS, choices=SCRIPTS)
     alone = parser.add_mutually_exclusive_group()
     alone.add_argument("--growth", action="store_true", help="ours alone, as the work grows")
     alone.add_argument(
@@ -298,60 +205,30 @@ def main():
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--out", type=Path, default=Path(__file__).with_suffix(""), help="of the CSV and the PNG"
+        "--out",
+        type=Path,
+        default=Path(__file__).with_suffix(""),
+        help="CSV and PNG to write, without suffix",
     )
-    args = parser.parse_args()
-    cases, rows = GROWTH if args.growth else DEVICES if args.devices else CASES, []
-    for env in args.env_ids:
-        for number in range(args.rounds):
-            for script, settings, ours, peer, theirs in cases:
-                if script not in args.scripts:
-                    continue
-                steps = STEPS.get(script, 60_000) + ours.get("learning_starts", 0)
-                values = dict(
-                    script=script, env=env, ours=ours, peer=peer, theirs=theirs, steps=steps
-                )
-                speed, inside, memory = measure(OURS, **values)
-                cells = (
-                    env,
-                    script,
-                    settings,
-                    peer or "",
-                    number,
-                    round(speed, 1),
-                    "",
-                    round(inside, 4),
-                    round(memory),
-                )
-                row = dict(zip(FIELDS, (*cells, "")))
-                if peer:
-                    row["theirs"] = round(measure(THEIRS, **values)[0], 1)
-                if script == "ddpg" and cases is CASES:
-                    row["products"] = round(
-                        measure(PRODUCTS, env=env, batch=ours.get("batch_size", 128))[0], 6
-                    )
-                rows.append(row)
-                print(*row.values(), sep=",", flush=True)
-    with open(args.out.with_suffix(".csv"), "w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    if cases is CASES:
-        import matplotlib
+    return parser.parse_args()
 
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
 
-        chart(rows, pyplot).savefig(args.out.with_suffix(".png"), dpi=150)
-    print(table(rows), *products(rows), sep="\n")
-    packages = ["torch", "numpy", "gymnasium", "mujoco"] + ["stable-baselines3", "sb3-contrib"] * (
-        cases is CASES
-    )
-    print(
-        platform.processor() or platform.machine(),
-        platform.python_version(),
-        *(f"{x} {version(x)}" for x in packages),
-    )
+def main():
+    options = parse_options()
+    cases, packages = CASES, ["torch", "numpy", "gymnasium", "mujoco"]
+    if options.growth:
+        cases = GROWTH
+    elif options.devices:
+        cases = DEVICES
+    else:
+        packages += ["stable-baselines3", "sb3-contrib"]
+    cases = [case for case in cases if case.script in options.scripts]
+    rows = measure_all(cases, options.env_ids, options.rounds)
+    write(options.out.with_suffix(".csv"), rows)
+    if not (options.growth or options.devices):
+        draw(options.out.with_suffix(".png"), rows)
+    print(*speed_table(rows), *update_times(rows), sep="\n")
+    print_versions(packages)
 
 
 if __name__ == "__main__":

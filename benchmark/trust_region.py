@@ -7,153 +7,202 @@ How return, surrogate and divergence change as TRPO's policy moves.
 
 Along TRPO's direction, 21 lengths from -1 to 4 times the step to the bound δ; then 30 random
 directions, each at the length of that step in parameters, and at the length where the mean
-divergence is δ. The return is discounted, over 40 episodes from the same start states with the same
-noise; the gain is over the policy that has not moved, episode by episode. Surrogate:
-E[Σ_n γ^n (π_θ~ / π_θ - 1) A(s_n, a_n)] over 400 episodes, which is tangent to the return; they are
-not the 400 that the direction comes from, whose noise has chosen it.
+divergence is δ. The return is discounted, over 40 episodes from the same initial states with the
+same noise; the gain is over the policy that has not moved, episode by episode. Surrogate:
+E[Σ_n γ^n (π_θ~ / π_θ - 1) A(s_n, a_n)] over 400 episodes, which is tangent to the return. They are
+not the 400 that the direction comes from: a direction that their own noise has chosen would promise
+too much.
 """
 
+import argparse
 import csv
 import sys
+from contextlib import closing
 from pathlib import Path
 
-import gymnasium as gym
 import numpy as np
 import torch
+from common import ROOT
+from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(ROOT))
 import trpo_continuous as script
 
 EPISODES, SAMPLES, DIRECTIONS = 40, 400, 30
 FIELDS = ["kind", "size", "gain", "low", "high", "surrogate", "kl", "norm"]
 
 
-def play(policy, env_id, episodes, first_seed, gamma):
-    """Discounted returns (episodes,), and what was seen.
+def play(policy, args, episodes, first_seed):
+    """Discounted returns (N,) of N episodes, and transitions, tensors (T, N, ...).
 
-    Seen: obs, actions, rewards, steps n, next obs, deaths, ends.
+    An environment whose episode has ended starts another; `counts` is 0 there.
     """
-    envs = gym.vector.SyncVectorEnv(
-        [lambda: script.make_env(env_id)] * episodes, autoreset_mode="SameStep"
-    )
-    rng, rows = np.random.default_rng(first_seed), []
-    obs, _ = envs.reset(seed=[first_seed + i for i in range(episodes)])
-    going, returns, n = np.ones(episodes, bool), np.zeros(episodes), 0
-    while going.any():
-        actions = policy.sample(
-            obs, rng.standard_normal((episodes, policy.log_std.numel()), np.float32)
-        )
-        env_actions = policy.to_bounds(actions).numpy()
-        next_obs, rewards, terminated, truncated, info = envs.step(env_actions)
-        done, after = terminated | truncated, next_obs.copy()
-        if done.any():
-            after[done] = np.stack(info["final_obs"][done])
-        rows.append((obs, actions, rewards, np.full(episodes, n), after, terminated, done, going))
-        returns += gamma**n * rewards * going
-        obs, going, n = next_obs, going & ~done, n + 1
-    envs.close()
-    return returns, [
-        torch.as_tensor(np.stack(column), dtype=torch.float32) for column in zip(*rows)
-    ]
+    rng = np.random.default_rng(first_seed)
+    returns, running = np.zeros(episodes), np.ones(episodes, bool)
+    transitions = []
+    with closing(script.make_vector_env(args.env_id, episodes, args.env_kwargs)) as envs:
+        obs, _ = envs.reset(seed=[first_seed + i for i in range(episodes)])
+        n = 0  # number of the step
+        while running.any():
+            noise = rng.standard_normal((episodes, policy.log_std.numel()), np.float32)
+            actions = policy.sample(obs, noise)
+            env_actions = policy.to_bounds(actions).numpy()
+            next_obs, rewards, terminated, truncated, info = envs.step(env_actions)
+            done = terminated | truncated
+            true_next_obs = next_obs.copy()
+            if done.any():
+                true_next_obs[done] = np.stack(info["final_obs"][done])
+            transitions.append(
+                {
+                    "obs": obs,
+                    "actions": actions.numpy(),
+                    "rewards": rewards,
+                    "next_obs": true_next_obs,
+                    "terminated": terminated,
+                    "done": done,
+                    "n": np.full(episodes, n),
+                    "counts": running,
+                }
+            )
+            returns += args.gamma**n * rewards * running
+            running = running & ~done
+            obs = next_obs
+            n += 1
+    arrays = {name: np.stack([t[name] for t in transitions]) for name in transitions[0]}
+    return returns, script.to_tensors(arrays, "cpu")
 
 
-def move(policy, theta):
-    torch.nn.utils.vector_to_parameters(theta, policy.parameters())
+class Neighborhood:
+    """The policy π_old of a run of TRPO, and policies near it."""
 
+    def __init__(self, run_dir):
+        checkpoint = script.load_checkpoint(run_dir)
+        self.args = script.Args(**checkpoint["args"])
+        self.old_policy = script.load_policy(run_dir)
+        self.policy = script.load_policy(run_dir)  # the one that moves
+        self.parameters = list(self.policy.parameters())
+        self.theta = nn.utils.parameters_to_vector(self.parameters).detach().clone()
+        self.critic = script.Critic(len(self.policy.obs_stats.mean))
+        self.critic.load_state_dict(checkpoint["critic"])
+        scaler = script.RewardScaler(self.args.num_envs, self.args.gamma)
+        scaler.load_state_dict(checkpoint["reward_scaler"])
+        self.reward_scale = scaler.return_stats.std.item()
+        self.batch = self.collect(10**7, self.args.gae_lambda)  # gives the direction
+        self.judges = self.collect(2 * 10**7, 1.0)  # give the surrogate
+        self.old_returns, _ = play(self.policy, self.args, EPISODES, 0)
 
-def main():
-    run_dir = sys.argv[1]
-    checkpoint = script.load_checkpoint(run_dir)
-    args = script.Args(**checkpoint["args"])
-    policy, old = script.load_policy(run_dir), script.load_policy(run_dir)
-    critic = script.Critic(len(policy.obs_stats.mean))
-    critic.load_state_dict(checkpoint["critic"])
-    scaler = script.RewardScaler(args.num_envs, args.gamma)
-    scaler.load_state_dict(checkpoint["reward_scaler"])
-    scale = scaler.return_stats.std.item()  # of rewards
-
-    def seen(first_seed, gae_lambda):
-        """Steps of SAMPLES episodes: obs, actions, advantages, n."""
-        _, (obs, actions, rewards, n, after, terminated, done, going) = play(
-            old, args.env_id, SAMPLES, first_seed, args.gamma
-        )
-        obs, after = (old.obs_stats.normalize(x) for x in (obs, after))
+    def collect(self, first_seed, gae_lambda):
+        """Transitions of SAMPLES episodes of π_old: obs, actions, log_prob, advantages, n."""
+        _, batch = play(self.old_policy, self.args, SAMPLES, first_seed)
+        obs = self.old_policy.obs_stats.normalize(batch["obs"])
+        next_obs = self.old_policy.obs_stats.normalize(batch["next_obs"])
         with torch.no_grad():
-            values, next_values = critic(obs), critic(after)
-            ends = rewards / scale, values, next_values, terminated, done
-            advantages = script.compute_gae(*ends, args.gamma, gae_lambda).flatten()
-        kept = going.bool().flatten()  # after its first episode an environment plays on
-        columns = (obs.flatten(0, 1), actions.flatten(0, 1), advantages, n.flatten())
-        return [x[kept] for x in columns]
+            advantages = script.compute_gae(
+                batch["rewards"] / self.reward_scale,
+                self.critic(obs),
+                self.critic(next_obs),
+                batch["terminated"],
+                batch["done"],
+                self.args.gamma,
+                gae_lambda,
+            )
+            counts = batch["counts"].flatten() > 0
+            obs = obs.flatten(0, 1)[counts]
+            actions = batch["actions"].flatten(0, 1)[counts]
+            return {
+                "obs": obs,
+                "actions": actions,
+                "log_prob": self.old_policy.log_prob(obs, actions),
+                "advantages": advantages.flatten()[counts],
+                "n": batch["n"].flatten()[counts],
+            }
 
-    # the surrogate along a direction that its own noise has chosen would promise too much:
-    # two samples
-    obs, actions, advantages, _ = seen(10**7, args.gae_lambda)
-    judge_obs, judge_actions, judge_advantages, n = seen(2 * 10**7, 1.0)
-    log_prob_old, judge_log_prob_old = (
-        old.log_prob(*x).detach() for x in ((obs, actions), (judge_obs, judge_actions))
-    )
+    def move(self, change):
+        """Moves the policy away from π_old by a change of its parameters."""
+        nn.utils.vector_to_parameters(self.theta + change, self.parameters)
 
-    def divergence(some=slice(None)):  # mean over states
-        old_mu, old_log_std = old.mu(obs[some]).detach(), old.log_std.detach()
-        kl = script.kl_divergence(old_mu, old_log_std, policy.mu(obs[some]), policy.log_std)
+    def divergence(self, stride=1):
+        """Mean over the states of D(π_old, π), or over every so many of them."""
+        obs = self.batch["obs"][::stride]
+        old_mu, old_log_std = self.old_policy.mu(obs).detach(), self.old_policy.log_std.detach()
+        kl = script.kl_divergence(old_mu, old_log_std, self.policy.mu(obs), self.policy.log_std)
         return kl.mean()
 
-    def discounted_surrogate():
-        ratio = (policy.log_prob(judge_obs, judge_actions) - judge_log_prob_old).exp()
-        return (args.gamma**n * (ratio - 1) * judge_advantages).sum() / SAMPLES * scale
+    def discounted_surrogate(self):
+        """E[Σ_n γ^n (π / π_old - 1) A(s_n, a_n)], in units of the return."""
+        judges = self.judges
+        log_prob = self.policy.log_prob(judges["obs"], judges["actions"])
+        ratio = (log_prob - judges["log_prob"]).exp()
+        terms = self.args.gamma ** judges["n"] * (ratio - 1) * judges["advantages"]
+        return terms.sum() / SAMPLES * self.reward_scale
 
-    parameters, flatten = list(policy.parameters()), torch.nn.utils.parameters_to_vector
-    theta = flatten(parameters).detach().clone()
-    L = script.surrogate(policy.log_prob(obs, actions), log_prob_old, advantages)
-    g = script.flat_gradient(L, parameters)
-    kl_gradient = script.flat_gradient(divergence(), parameters, create_graph=True)
+    def step_to_bound(self):
+        """TRPO's step along the natural gradient to the bound δ, before its line search."""
+        batch = self.batch
+        log_prob = self.policy.log_prob(batch["obs"], batch["actions"])
+        L = script.surrogate(log_prob, batch["log_prob"], batch["advantages"])
+        g = script.flat_gradient(L, self.parameters)
+        kl_gradient = script.flat_gradient(self.divergence(), self.parameters, create_graph=True)
 
-    def matvec(v):
-        return script.hessian_vector_product(v, kl_gradient, parameters, args.cg_damping)
+        def matvec(v):
+            return script.hessian_vector_product(
+                v, kl_gradient, self.parameters, self.args.cg_damping
+            )
 
-    x, _ = script.conjugate_gradient(matvec, g, args.cg_iterations)
-    step = (2 * args.max_kl / (x @ matvec(x))).sqrt() * x
-    before, _ = play(policy, args.env_id, EPISODES, 0, args.gamma)
+        x, _ = script.conjugate_gradient(matvec, g, self.args.cg_iterations)
+        return (2 * self.args.max_kl / (x @ matvec(x))).sqrt() * x
 
     @torch.no_grad()
-    def sample(kind, size, change):
-        move(policy, theta + change)
-        total, kl = discounted_surrogate(), divergence()
-        gains = play(policy, args.env_id, EPISODES, 0, args.gamma)[0] - before
+    def sample(self, kind, size, change):
+        """A row of the CSV file: what a change of the parameters does."""
+        self.move(change)
+        surrogate, kl = self.discounted_surrogate(), self.divergence()
+        returns, _ = play(self.policy, self.args, EPISODES, 0)
+        gains = returns - self.old_returns
+        gain = gains.mean()
         error = 1.96 * gains.std(ddof=1) / EPISODES**0.5
-        row = [
-            size,
-            gains.mean(),
-            gains.mean() - error,
-            gains.mean() + error,
-            total,
-            kl,
-            change.norm(),
-        ]
-        return [kind, *(f"{float(value):.5g}" for value in row)]
+        values = [size, gain, gain - error, gain + error, surrogate, kl, change.norm()]
+        return [kind, *(f"{float(value):.5g}" for value in values)]
 
     @torch.no_grad()
-    def length_to_bound(
-        direction,
-    ):  # by bisection on every tenth state: the divergence grows with the length
+    def length_to_bound(self, direction):
+        """How far to go until the divergence is δ, by bisection: it grows with the length."""
         low, high = 0.0, 100.0
         for _ in range(30):
             middle = (low + high) / 2
-            move(policy, theta + middle * direction)
-            low, high = (
-                (middle, high) if divergence(slice(None, None, 10)) < args.max_kl else (low, middle)
-            )
+            self.move(middle * direction)
+            if self.divergence(stride=10) < self.args.max_kl:
+                low = middle
+            else:
+                high = middle
         return low
 
-    rows = [sample("step", size, size * step) for size in np.linspace(-1, 4, 21)]
+
+def sample_all(run_dir):
+    """All rows of the CSV file."""
+    near = Neighborhood(run_dir)
+    step = near.step_to_bound()
+    rows = [near.sample("step", size, size * step) for size in np.linspace(-1, 4, 21)]
     rng = torch.Generator().manual_seed(0)
     for _ in range(DIRECTIONS):
-        direction = torch.randn(len(theta), generator=rng)
+        direction = torch.randn(len(step), generator=rng)
         direction *= step.norm() / direction.norm()
-        rows.append(sample("equal-parameters", 1, direction))
-        length = length_to_bound(direction)
-        rows.append(sample("equal-kl", length, length * direction))
+        rows.append(near.sample("equal-parameters", 1, direction))
+        length = near.length_to_bound(direction)
+        rows.append(near.sample("equal-kl", length, length * direction))
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run_dir", help="folder of a run of trpo_continuous.py")
+    options = parser.parse_args()
+    try:
+        rows = sample_all(options.run_dir)
+    except script.UsageError as error:
+        sys.exit(f"error: {error}")
     with open(Path(__file__).with_suffix(".csv"), "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(FIELDS)

@@ -3,17 +3,20 @@
 import csv
 import importlib
 import json
+import os
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, SCRIPTS, load
+from helpers import ROOT, SCRIPTS, WITH_CRITIC, load
 from moviepy import ImageSequenceClip
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 BENCHMARK = Path(__file__).parents[1] / "benchmark"
 
@@ -32,41 +35,42 @@ def printed(tool, *options, cwd):
 def test_commands_of_a_sweep(tmp_path):
     """Each line is a command that runs.
 
-    What has finished is left out, what has been cut off is not.
+    What has finished is left out, what has been interrupted is not.
     """
-    sweep = [
-        "--scripts",
-        "a2c_continuous",
-        "reinforce",
-        "--env-ids",
-        "envs:LQR-v0",
-        "--seeds",
-        1,
-        2,
-        "--total-timesteps",
-        500,
-    ]
-    lines = printed("commands.py", *sweep, "--", "--eval-episodes", 1, cwd=tmp_path)
+    sweep = ["--scripts", "a2c_continuous", "reinforce", "--env-ids", "envs:LQR-v0"]
+    sweep += ["--seeds", 1, 2, "--total-timesteps"]
+    every_run = ["--", "--eval-episodes", 1]
+    lines = printed("sweep.py", *sweep, 500, *every_run, cwd=tmp_path)
     assert len(lines) == len(set(lines)) == 4
-    subprocess.run(
-        lines[0].replace("python", sys.executable, 1), shell=True, check=True, cwd=tmp_path
-    )
+    command = lines[0].replace("python", sys.executable, 1)
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
     (run_dir,) = (tmp_path / "runs").iterdir()
     assert run_dir.name == "envs_LQR-v0__a2c_continuous__1"
     result = json.loads((run_dir / "result.json").read_text())
     assert result["steps"] >= 500 and len(result["deterministic"]["returns"]) == 1
-    assert printed("commands.py", *sweep, "--", "--eval-episodes", 1, cwd=tmp_path) == lines[1:]
-    longer = printed("commands.py", *sweep[:-1], 5_000, "--", "--eval-episodes", 1, cwd=tmp_path)
+    assert printed("sweep.py", *sweep, 500, *every_run, cwd=tmp_path) == lines[1:]
+    longer = printed("sweep.py", *sweep, 5_000, *every_run, cwd=tmp_path)
     assert len(longer) == 4
     (run_dir / "result.json").write_text('{"determ')
-    assert printed("commands.py", *sweep, "--", "--eval-episodes", 1, cwd=tmp_path) == lines
+    assert printed("sweep.py", *sweep, 500, *every_run, cwd=tmp_path) == lines
+
+
+def test_a_sweep_has_the_scripts_own_length():
+    (line,) = printed("sweep.py", "--scripts", "ddpg", "--env-ids", "A", "--seeds", 1, cwd=ROOT)
+    assert f"--total-timesteps {load('ddpg').Args.total_timesteps} " in line
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_defaults_are_those_of_the_script(script, tool):
+    common = tool("common")
+    assert common.SCRIPTS == SCRIPTS
+    assert common.defaults(script) == asdict(load(script).Args())
 
 
 @pytest.mark.parametrize("options", [["--scripts", "dqn"], ["--seeds", "one"]])
-def test_commands_refuse_what_is_not_there(options):
-    done = subprocess.run(
-        [sys.executable, BENCHMARK / "commands.py", *options], capture_output=True, text=True
-    )
+def test_a_sweep_refuses_what_is_not_there(options):
+    command = [sys.executable, BENCHMARK / "sweep.py", *options]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and "Traceback" not in done.stderr
 
 
@@ -132,8 +136,9 @@ def tool(monkeypatch):
 
     def make(name):
         monkeypatch.syspath_prepend(str(BENCHMARK))
-        for script in ("ppo_continuous", "trpo_continuous", name):
-            monkeypatch.delitem(sys.modules, script, raising=False)
+        tools = [path.stem for path in BENCHMARK.glob("*.py")]
+        for module in ("ppo_continuous", "trpo_continuous", *tools):
+            monkeypatch.delitem(sys.modules, module, raising=False)
         return importlib.import_module(name)
 
     return make
@@ -172,6 +177,34 @@ def test_how_far_an_update_went(tool, name, tmp_path):
         assert float(losses[f"ratio_q{quantile}"]) == pytest.approx(expected, rel=1e-3)
 
 
+def test_collected_mean_q_is_what_ddpg_has_logged(tmp_path):
+    """The mean over each fiftieth of the run."""
+    shutil.copy(BENCHMARK / "collect.py", tmp_path)
+    module = load("ddpg")
+    options = {"total_timesteps": 3_000, "learning_starts": 500, "eval_episodes": 1}
+    run_dir = module.train(
+        module.Args("envs:LQR-v0", run_dir=str(tmp_path / "run"), batch_size=16, **options)
+    )
+    command = [sys.executable, tmp_path / "collect.py", run_dir]
+    subprocess.run(command, check=True, capture_output=True)
+    with open(tmp_path / "curves.csv") as file:
+        curve = list(csv.DictReader(file))
+    points = EventAccumulator(str(run_dir)).Reload().Scalars("losses/mean_q")
+    assert len(points) > 2 and len(curve) == 50
+    for row in curve:
+        end = int(row["step"])
+        values = [point.value for point in points if end - 60 < point.step <= end]
+        assert bool(values) == bool(row["mean_q"])
+        if values:
+            assert float(row["mean_q"]) == pytest.approx(np.mean(values), rel=1e-4)
+
+
+def test_only_ddpg_has_a_mean_q():
+    with open(BENCHMARK / "curves.csv") as file:
+        rows = [row for row in csv.DictReader(file) if row["mean_q"]]
+    assert len(rows) > 2_000 and {row["script"] for row in rows} == {"ddpg"}
+
+
 def test_a_variant_is_named_by_its_folder(tmp_path):
     shutil.copy(BENCHMARK / "collect.py", tmp_path)
     module, run_dirs = (
@@ -192,11 +225,10 @@ def test_a_variant_is_named_by_its_folder(tmp_path):
 
 
 def test_interquartile_mean(tool):
-    report = tool("report")
-    assert report.iqm([[9, 1, 2], [3, 4, -50], [100, 5, 6]]) == np.mean(
-        [2, 3, 4, 5, 6]
-    )  # two of nine go at each end
-    assert report.iqm([1, 2, 3, 100]) == 2.5
+    tables = tool("tables")
+    middle = np.mean([2, 3, 4, 5, 6])  # two of nine go at each end
+    assert tables.iqm([[9, 1, 2], [3, 4, -50], [100, 5, 6]]) == middle
+    assert tables.iqm([1, 2, 3, 100]) == 2.5
 
 
 def test_intervals_cover_the_truth(tool):
@@ -204,30 +236,121 @@ def test_intervals_cover_the_truth(tool):
 
     Of 200, within what a binomial of 0.93 allows.
     """
-    report, rng = tool("report"), np.random.default_rng(0)
+    tables, rng = tool("tables"), np.random.default_rng(0)
     levels = np.array([0.0, 1, 2, 3, 4])
-    truth = report.iqm(levels[:, None] + 0.1 * rng.standard_normal((5, 200_000)))
+    truth = tables.iqm(levels[:, None] + 0.1 * rng.standard_normal((5, 200_000)))
     hits = 0
     for _ in range(200):
-        low, high = report.interval(
-            list(levels[:, None] + 0.1 * rng.standard_normal((5, 10))), report.iqm, draws=300
-        )
+        strata = list(levels[:, None] + 0.1 * rng.standard_normal((5, 10)))
+        low, high = tables.interval(strata, tables.iqm, draws=300)
         hits += low <= truth <= high
     assert 172 <= hits <= 198
-    wide = report.interval([rng.standard_normal(5)], np.mean)
-    narrow = report.interval([rng.standard_normal(500)], np.mean)
+    wide = tables.interval([rng.standard_normal(5)], np.mean)
+    narrow = tables.interval([rng.standard_normal(500)], np.mean)
     assert narrow[1] - narrow[0] < (wide[1] - wide[0]) / 4
 
 
+@pytest.fixture
+def small_tables(tool, monkeypatch):
+    """The module tables with two tables of one line."""
+
+    def first():
+        yield "| one |"
+
+    def second():
+        yield "| two |"
+        yield "| three |"
+
+    module = tool("tables")
+    monkeypatch.setattr(module, "TABLES", [first, second])
+    return module
+
+
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        ("no marker\n\n| x |\n", "no marker\n\n| x |\n"),
+        ("a\n\nMARKER\n\n| x |\n| y |\n\nb\n", "a\n\nMARKER\n\n| one |\n\nb\n"),
+        ("MARKER\n\n| x |\n", "MARKER\n\n| one |\n"),
+        ("MARKER\n\n| x |", "MARKER\n\n| one |\n"),
+        ("MARKER\n", "MARKER\n\n| one |\n"),
+        ("MARKER\n\n\nb\n", "MARKER\n\n| one |\n\nb\n"),
+        ("MARKER\n\n| x |\n \nb\n", "MARKER\n\n| one |\n \nb\n"),
+        ("a `MARKER`\n\n| x |\n", "a `MARKER`\n\n| x |\n"),
+    ],
+)
+def test_with_tables_replaces_what_stands_below_a_marker(small_tables, before, after):
+    """Up to the next blank line or the end, and nothing else."""
+    marker = "<!-- table: first -->"
+    before, after = before.replace("MARKER", marker), after.replace("MARKER", marker)
+    assert small_tables.with_tables(before) == after
+    assert small_tables.with_tables(after) == after
+
+
+def test_with_tables_writes_each_table_below_its_own_marker(small_tables):
+    text = "# A\n\n<!-- table: second -->\n\nold\n\nb\n\n<!-- table: first -->\n\nold\n"
+    new = small_tables.with_tables(text)
+    assert new == text.replace("old", "| two |\n| three |", 1).replace("old", "| one |")
+
+
+def test_with_tables_refuses_what_it_cannot_place(small_tables):
+    with pytest.raises(ValueError, match="no table third, only first, second"):
+        small_tables.with_tables("<!-- table: third -->\n\n| x |\n")
+    with pytest.raises(ValueError, match="first needs a blank line"):
+        small_tables.with_tables("<!-- table: first -->\n| x |\n")
+
+
+def test_tables_are_rewritten_in_every_document(small_tables, tmp_path, monkeypatch, capsys):
+    """One line says what stands where; a name that is not known leaves all files as they are."""
+    monkeypatch.setattr(small_tables, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["tables.py"])
+    paths = ["README.md", "docs/a/b.md", "benchmark/speed.md", "tests/README.md"]
+    for path in (*paths, "runs/notes.md"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("<!-- table: first -->\n\n| x |\n")
+    (tmp_path / "docs" / "plain.md").write_text("| x |\n")
+    small_tables.main()
+    assert capsys.readouterr().out.splitlines() == sorted(f"{path}: first" for path in paths)
+    assert all((tmp_path / path).read_text().endswith("\n\n| one |\n") for path in paths)
+    assert (tmp_path / "runs" / "notes.md").read_text().endswith("| x |\n")
+    assert (tmp_path / "docs" / "plain.md").read_text() == "| x |\n"
+
+    (tmp_path / "README.md").write_text("<!-- table: first -->\n\n| x |\n")
+    (tmp_path / "tests" / "README.md").write_text("<!-- table: third -->\n\n| x |\n")
+    with pytest.raises(SystemExit) as stop:
+        small_tables.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and "tests/README.md" in line and "third" in line
+    assert (tmp_path / "README.md").read_text().endswith("| x |\n")
+
+
+def test_tables_are_printed(tool):
+    lines = printed("tables.py", "--print", cwd=ROOT)
+    names = [line.split()[2] for line in lines if line.startswith("<!-- table: ")]
+    assert names == [table.__name__ for table in tool("tables").TABLES]
+    assert len(lines) > 200
+
+
+def test_variants_of_the_data_are_those_of_the_tool(tool):
+    """What has no "=" in its label is a variant of ablate.py."""
+    for name in ("results.csv", "curves.csv"):
+        with open(BENCHMARK / name) as file:
+            variants = {row["variant"] for row in csv.DictReader(file)}
+        ablations = {variant for variant in variants if variant and "=" not in variant}
+        assert ablations == set(tool("ablate").VARIANTS)
+
+
 def test_figures_are_drawn_from_the_committed_data(tool, tmp_path, monkeypatch):
-    report = tool("report")
+    figures = tool("figures")
     for path in BENCHMARK.glob("*.csv"):
         shutil.copy(path, tmp_path)
-    monkeypatch.setattr(report, "HERE", tmp_path)
-    report.main()
+    monkeypatch.setattr(figures, "HERE", tmp_path)
+    monkeypatch.setattr(sys.modules["tables"], "HERE", tmp_path)
+    figures.main()
     drawn = {path.name for path in (tmp_path / "figures").iterdir()}
-    assert {"learning_curves.png", "divergence.png"} <= drawn
+    assert drawn == set(figures.FIGURES) >= {"learning_curves.png", "divergence.png"}
     assert all((tmp_path / "figures" / name).stat().st_size > 10_000 for name in drawn)
+    assert all((BENCHMARK / "figures" / name).exists() for name in drawn)
 
 
 def test_ablations_change_what_they_say(tool):
@@ -252,16 +375,17 @@ def test_ablations_change_what_they_say(tool):
     assert (scaled(module) == rewards).all() and np.abs(scaled(plain)).max() < 3
     assert torch.equal(module.moments(A)[1], plain.moments(A)[1])
     assert torch.equal(normalized(module), normalized(plain))
-    module = after("no-whitening-of-advantages")
+    module = after("no-normalization-of-advantages")
     assert module.moments(A)[1:] == (0, 1) and (scaled(module) == scaled(plain)).all()
     assert torch.equal(normalized(module), normalized(plain))
-    module = after("no-whitening-nor-bound-nor-falling-step")
-    assert module.moments(A)[1:] == (0, 1) and module.update.__name__ == "constant"
-    module = after("no-observation-normalisation")
+    module = after("no-normalization-of-advantages-nor-gradient-clipping-nor-decay")
+    assert module.moments(A)[1:] == (0, 1)
+    assert module.update.__name__ == "update_at_constant_rate"
+    module = after("no-observation-normalization")
     assert (normalized(module).numpy() == obs).all() and (scaled(module) == scaled(plain)).all()
     limit, never, r = torch.ones(1, 1), torch.zeros(1, 1), torch.ones(1, 1)
     arguments = (r, 0 * r, 10 * r, never, limit, 0.9, 0.95)
-    assert after("time-limits-as-deaths").compute_gae(*arguments) == 1
+    assert after("time-limits-as-terminations").compute_gae(*arguments) == 1
     assert plain.compute_gae(*arguments) == 10
     assert after("initial-weights-of-PyTorch").mlp(3, 2, 0.01)[-1].weight.abs().max() > 0.03
 
@@ -296,7 +420,7 @@ def test_recomputed_advantages(tool):
 
 def test_an_ablation_trains(tmp_path):
     options = ["--env-id", "envs:LQR-v0", "--total-timesteps", 2048, "--run-dir", tmp_path / "run"]
-    printed("ablate.py", "constant-step-size", *options, cwd=tmp_path)
+    printed("ablate.py", "constant-learning-rate", *options, cwd=tmp_path)
     assert json.loads((tmp_path / "run" / "result.json").read_text())["steps"] == 2048
     lines = printed("ablate.py", cwd=tmp_path)
     assert len(lines) == len(set(lines)) == 108 and all(
@@ -345,49 +469,89 @@ def test_samples_of_the_trust_region(tool, tmp_path, monkeypatch):
         )
 
 
+def test_cases_of_growth_and_devices(tool):
+    """The batch stays that of the defaults; each script runs on both devices."""
+    speed = tool("speed")
+    for script in WITH_CRITIC:
+        args = load(script).Args()
+        cases = [case.ours for case in speed.GROWTH if case.script == script]
+        assert [ours["num_envs"] for ours in cases] == [1, 4, 16, 64]
+        batch_sizes = {ours["num_envs"] * ours["num_steps"] for ours in cases}
+        assert batch_sizes == {args.num_envs * args.num_steps}
+    devices = {(case.script, case.ours["device"]) for case in speed.DEVICES}
+    assert devices == {(script, device) for script in SCRIPTS for device in ("cpu", "cuda")}
+    for case in speed.CASES + speed.GROWTH + speed.DEVICES:
+        assert set(case.ours) <= set(asdict(load(case.script).Args()))
+
+
 def test_speeds_are_measured(tool, tmp_path, monkeypatch, capsys):
     speed = tool("speed")
-    for script, batch in speed.BATCHES.items():  # the growth table keeps the default batch
-        args = load(script).Args()
-        assert args.num_envs * args.num_steps == batch
-    assert {(case[0], case[2]["device"]) for case in speed.DEVICES} == {
-        (s, d) for s in SCRIPTS for d in ("cpu", "cuda")
-    }
-    cases = [
-        case
-        for case in speed.GROWTH
-        if case[:2] in [("ppo_continuous", "N = 16"), ("ddpg", "N = 4")]
-    ]
+    measured = [("ppo_continuous", "N = 16"), ("ddpg", "N = 4")]
+    cases = [case for case in speed.GROWTH if case[:2] in measured]
     monkeypatch.setattr(speed, "GROWTH", cases)
     monkeypatch.setattr(speed, "STEPS", {"ppo_continuous": 4096, "ddpg": 300})
-    options = [
-        "--growth",
-        "--env-ids",
-        "Pendulum-v1",
-        "--rounds",
-        "1",
-        "--out",
-        str(tmp_path / "growth"),
-    ]
+    options = ["--growth", "--env-ids", "Pendulum-v1", "--rounds", "1"]
+    options += ["--out", str(tmp_path / "growth")]
     monkeypatch.setattr(sys, "argv", ["speed.py", *options])
     speed.main()
     with open(tmp_path / "growth.csv") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["script"], row["settings"]) for row in rows] == [
-        ("ppo_continuous", "N = 16"),
-        ("ddpg", "N = 4"),
-    ]
-    shares = [float(row["inside"]) for row in rows]
-    assert (
-        0 < shares[1] < shares[0] < 1
-    )  # a policy update takes DDPG longer than a step of a pendulum
+    assert [(row["script"], row["settings"]) for row in rows] == measured
+    fractions = [float(row["inside"]) for row in rows]
+    # a policy update takes DDPG longer than a step of a pendulum
+    assert 0 < fractions[1] < fractions[0] < 1
     assert all(float(row["ours"]) > 0 and float(row["memory"]) > 100 for row in rows)
     assert "| Pendulum-v1 | ppo_continuous | N = 16 |" in capsys.readouterr().out
-    rows = [
-        rows[0] | {"peer": "theirs", "ours": ours, "theirs": theirs}
-        for ours, theirs in ((10, 4), (30, 10), (8, 4))
-    ]
-    assert speed.table(rows).endswith("| theirs | 4 (4–10) | 2.50 (2.00–3.00) |")
+
+
+def test_time_inside_the_one_environment_of_reinforce(tool):
+    speed = tool("speed")
+    options = {"total_timesteps": 2_000}
+    rate, inside, memory = speed.measure(
+        "ours.py", script="reinforce", env_id="Pendulum-v1", options=options
+    )
+    assert rate > 0 and 0.05 < inside < 1 and memory > 100
+
+
+def test_a_peer_is_measured(tool, tmp_path, monkeypatch):
+    """Whatever package.algorithm names, with its own options; here one that counts."""
+    (tmp_path / "peer.py").write_text(
+        "import time\n"
+        "class Sleeper:\n"
+        "    def __init__(self, policy, env_id, device, seed, naps):\n"
+        "        assert (policy, env_id, device) == ('MlpPolicy', 'Hopper-v4', 'cpu')\n"
+        "        self.naps = naps\n"
+        "    def learn(self, steps):\n"
+        "        time.sleep(0.1 * self.naps)\n"
+        "        self.num_timesteps = steps + 1\n"
+    )
+    speed = tool("speed")
+    paths = [str(tmp_path), os.environ["PYTHONPATH"]]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    (rate,) = speed.measure(
+        "theirs.py", peer="peer.Sleeper", env_id="Hopper-v4", steps=99, options={"naps": 2}
+    )
+    assert 0 < rate <= 500  # 100 steps in 0.2 s, or more on a busy machine
+    with pytest.raises(SystemExit, match="a run has failed"):
+        speed.measure("theirs.py", peer="peer.Missing", env_id="Hopper-v4", steps=99, options={})
+
+
+def test_products_of_an_update(tool):
+    """Larger batches take longer."""
+    speed = tool("speed")
+    (small,) = speed.measure("products.py", env_id="Pendulum-v1", batch_size=2)
+    (large,) = speed.measure("products.py", env_id="Pendulum-v1", batch_size=128)
+    assert 0 < small < large < 1
+
+
+def test_the_table_of_speeds(tool):
+    tables = tool("tables")
+    row = {"env_id": "Hopper-v4", "script": "ddpg", "settings": "own", "peer": "theirs"}
+    row |= {"inside": 0.25, "memory": 300}
+    rates = [(10, 4), (30, 10), (8, 4)]
+    rows = [row | {"ours": ours, "theirs": theirs} for ours, theirs in rates]
+    *_, last = tables.speed_table(rows)
+    assert last.endswith("| own | 10 (8–30) | 25% | 300 | theirs | 4 (4–10) | 2.50 (2.00–3.00) |")
 
 
 def test_agents_side_by_side(tmp_path):
@@ -410,7 +574,7 @@ def test_agents_side_by_side(tmp_path):
         (tmp_path / name / "videos" / "return.txt").write_text("1234.5")
     options = ["--size", 64, "--seconds", 1, "--fps", 10, "--stride", 4]
     (line,) = printed(
-        "strip.py", "x.gif", "a2c_continuous", "ppo_continuous", *options, cwd=tmp_path
+        "animate.py", "x.gif", "a2c_continuous", "ppo_continuous", *options, cwd=tmp_path
     )
     assert line.startswith("x.gif: 10 frames")
     with Image.open(tmp_path / "x.gif") as gif:
