@@ -124,9 +124,10 @@ class Policy(nn.Module):
     Actions are in units where ±1 are the bounds of the action space. The statistics that normalize
     observations are part of the module, so that a saved policy takes raw observations.
 
-    Another distribution changes this class, with its calls in train and load_policy, and the noise
-    of train and play_episodes; discrete actions also change to_bounds where it is called,
-    check_spaces and the float32 of to_tensors.
+    Another distribution changes this class, the calls of its constructor and of entropy (which may
+    then need the states), the noise in train and play_episodes, and TRPO's kl_divergence. Discrete
+    actions also change the call of to_bounds in collect_rollout, and check_spaces; see
+    docs/recipes/discrete_actions.patch.
     """
 
     def __init__(self, obs_dim, low, high):

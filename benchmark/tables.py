@@ -215,7 +215,7 @@ WHAT_IT_ADDS = {
     "trpo_continuous": (
         "instead of the clip: a bound on the KL divergence, the natural gradient, a line search"
     ),
-    "ddpg": "the fork: a deterministic policy, a critic of actions too, a replay",
+    "ddpg": "the fork, off-policy: a deterministic policy, a Q-function, a replay buffer",
 }
 
 

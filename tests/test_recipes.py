@@ -2,11 +2,12 @@
 
 To make the patch again after a change to the script:
 
-    P=docs/recipes/discrete_actions.patch; cp ppo_continuous.py /tmp/ppo_discrete.py
-    patch /tmp/ppo_discrete.py $P  # make the edits by hand that it leaves in ppo_discrete.py.rej
-    { sed '/^--- a/,$d' $P; diff -u -F '^ *\\(def\\|class\\) ' --label a/ppo_continuous.py \\
-        --label b/ppo_continuous.py ppo_continuous.py /tmp/ppo_discrete.py; } > /tmp/new.patch
-    mv /tmp/new.patch $P
+    P=docs/recipes/discrete_actions.patch
+    NAMES="--label a/ppo_continuous.py --label b/ppo_continuous.py"
+    cp ppo_continuous.py /tmp/ppo_discrete.py
+    patch /tmp/ppo_discrete.py $P  # make by hand the edits that it leaves in ppo_discrete.py.rej
+    (sed '/^--- a/,$d' $P; diff -up $NAMES ppo_continuous.py /tmp/ppo_discrete.py) > /tmp/new.patch
+    cp /tmp/new.patch $P
 """
 
 import importlib.util
