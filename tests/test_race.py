@@ -211,7 +211,8 @@ def test_a_candidate_may_be_a_changed_copy(printed, refused, tmp_path):
     args = json.loads((run_dir / "args.json").read_text())
     assert (args["decay"], args["gamma"]) == (1, 0.9)
     assert printed(*options, copy) == lines[:1]
-    assert len(printed(*options, "e=copies/decay.v2.py")) == 2  # other text, no options
+    (tmp_path / "other.py").write_text((ROOT / "ppo_continuous.py").read_text())
+    assert len(printed(*options, "e=other.py")) == 2  # with the arguments of the script
     assert "decay 1.0, not 0.5" in refused(*options, f"d=copies/decay.v2.py {tiny}")
     assert "--decay" in refused(*options, f"e={tiny} --decay 1")
 
