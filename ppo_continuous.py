@@ -392,7 +392,7 @@ def make_env(env_id, env_kwargs="{}", video_dir=None):
     try:
         env = gym.make(env_id, disable_env_checker=True, **options)
     except (gym.error.Error, ImportError, OSError, TypeError, ValueError) as error:
-        usage = ["keyword argument", "Error opening file", "values to unpack"]
+        usage = ["keyword argument", "ParseXML", "values to unpack"]
         if isinstance(error, (TypeError, ValueError)) and not any(x in str(error) for x in usage):
             raise  # the environment's own mistake
         raise UsageError(f"cannot make {env_id}: {error}") from error
