@@ -367,8 +367,9 @@ def make_env(env_id, env_kwargs="{}", video_dir=None):
     try:
         env = gym.make(env_id, disable_env_checker=True, **options)
     except (gym.error.Error, ImportError, OSError, TypeError, ValueError) as error:
-        usage = ["keyword argument", "ParseXML", "values to unpack"]
-        if isinstance(error, (TypeError, ValueError)) and not any(x in str(error) for x in usage):
+        mendable = ["keyword argument", "ParseXML", "values to unpack"]  # by another command
+        known = any(text in str(error) for text in mendable)
+        if isinstance(error, (TypeError, ValueError)) and not known:
             raise  # the environment's own mistake
         raise UsageError(f"cannot make {env_id}: {error}") from error
 
@@ -848,14 +849,13 @@ class UsageError(Exception):
 def check_args(args):
     """Raises UsageError for values out of range; knows the arguments of all five scripts."""
     args.run_dir = str(args.run_dir)  # a notebook may pass a Path
+    zero_ok = ["seed", "vf_coef", "ent_coef", "cg_damping", "learning_starts", "exploration_noise"]
     for name, value in asdict(args).items():
         if isinstance(value, np.generic):  # from a sweep with NumPy; files want plain numbers
             setattr(args, name, value.item())
         if name in ("gamma", "gae_lambda", "tau"):
             valid = 0 <= value <= 1
-        elif name in ("seed", "vf_coef", "ent_coef", "cg_damping"):
-            valid = 0 <= value < 2**63
-        elif name in ("learning_starts", "exploration_noise"):
+        elif name in zero_ok:
             valid = 0 <= value < 2**63
         else:
             valid = isinstance(value, (str, bool)) or 0 < value < 2**63

@@ -21,7 +21,7 @@ Williams 1992, Machine Learning 8. Each iteration
      mean become more likely.
 
 The mean of G over the batch is the baseline. It takes away noise; over several episodes it hardly
-changes the expected gradient, but where a batch is a single one (see --min-batch-steps) it does.
+changes the expected gradient; in a batch of one episode it does (see --min-batch-steps).
 
 The gradient of the discounted return from the start has the weight γ^n at step n of an episode:
 θ ← θ + α γ^n A_n ∇log π(a_n|s_n). With it, steps n ≫ 1 / (1 - γ) would hardly count. Practice and
@@ -309,8 +309,9 @@ def make_env(env_id, env_kwargs="{}", video_dir=None):
     try:
         env = gym.make(env_id, disable_env_checker=True, **options)
     except (gym.error.Error, ImportError, OSError, TypeError, ValueError) as error:
-        usage = ["keyword argument", "ParseXML", "values to unpack"]
-        if isinstance(error, (TypeError, ValueError)) and not any(x in str(error) for x in usage):
+        mendable = ["keyword argument", "ParseXML", "values to unpack"]  # by another command
+        known = any(text in str(error) for text in mendable)
+        if isinstance(error, (TypeError, ValueError)) and not known:
             raise  # the environment's own mistake
         raise UsageError(f"cannot make {env_id}: {error}") from error
 
@@ -716,14 +717,13 @@ class UsageError(Exception):
 def check_args(args):
     """Raises UsageError for values out of range; knows the arguments of all five scripts."""
     args.run_dir = str(args.run_dir)  # a notebook may pass a Path
+    zero_ok = ["seed", "vf_coef", "ent_coef", "cg_damping", "learning_starts", "exploration_noise"]
     for name, value in asdict(args).items():
         if isinstance(value, np.generic):  # from a sweep with NumPy; files want plain numbers
             setattr(args, name, value.item())
         if name in ("gamma", "gae_lambda", "tau"):
             valid = 0 <= value <= 1
-        elif name in ("seed", "vf_coef", "ent_coef", "cg_damping"):
-            valid = 0 <= value < 2**63
-        elif name in ("learning_starts", "exploration_noise"):
+        elif name in zero_ok:
             valid = 0 <= value < 2**63
         else:
             valid = isinstance(value, (str, bool)) or 0 < value < 2**63
