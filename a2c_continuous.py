@@ -28,7 +28,8 @@ Beyond the paper: GAE, orthogonal initial weights, normalized observations, rewa
 standard deviation of the discounted return, gradients clipped by norm, no entropy bonus by default.
 V(s') is 0 only where an episode terminated; a time limit is bootstrapped.
 
-To change the networks, see mlp; the distribution, Policy; the scale of rewards, RewardScaler.
+To change the networks, see mlp and sample_actions; the distribution, Policy; the scale of rewards,
+RewardScaler.
 
 Shapes: T steps of N environments make a batch of B = T * N transitions.
 """
@@ -118,10 +119,9 @@ class Policy(nn.Module):
     Actions are in units where ±1 are the bounds of the action space. The statistics that normalize
     observations are part of the module, so that a saved policy takes raw observations.
 
-    Another distribution changes this class, the calls of its constructor and of entropy (which may
-    then need the states), the noise in train and play_episodes, and TRPO's kl_divergence. Discrete
-    actions also change the call of to_bounds in collect_rollout, and check_spaces; see
-    docs/recipes/discrete_actions.patch.
+    Another distribution changes this class, sample_actions, the calls of its constructor and of
+    entropy (which may then need the states), the noise in train and play_episodes, and TRPO's
+    kl_divergence. Discrete actions also change check_spaces: docs/recipes/discrete_actions.patch.
     """
 
     def __init__(self, obs_dim, low, high):
@@ -134,10 +134,16 @@ class Policy(nn.Module):
         self.obs_stats = RunningStatistics(obs_dim)
         self.mu = mlp(obs_dim, low.numel(), gain=0.01)  # initial means near the middle
         self.log_std = nn.Parameter(torch.full((low.numel(),), -0.5))
+        # what acts, in NumPy, must be what learns
+        ones = torch.ones(1, obs_dim)
+        mu, _ = sample_actions(self.arrays(), ones)
+        assert np.allclose(mu, self.mu(ones).detach(), atol=1e-4), "sample_actions must follow mlp"
 
     def forward(self, obs):
         """Mean actions within the bounds, of a float32 tensor of raw observations; for export."""
-        return self.to_bounds(self.mu(self.obs_stats.normalize(obs)))
+        mu = self.mu(self.obs_stats.normalize(obs))
+        actions = self.middle + self.half_range * mu.view(-1, *self.low.shape)
+        return actions.clamp(self.low, self.high)
 
     def log_prob(self, normalized_obs, actions):
         """log π(a|s), shape (...), of actions (..., act_dim) in observations (..., obs_dim)."""
@@ -147,21 +153,13 @@ class Policy(nn.Module):
     def entropy(self):
         return (self.log_std + 0.5 * np.log(2 * np.pi * np.e)).sum()
 
-    @torch.no_grad()
-    def sample(self, obs, noise):
-        """μ(s) + σ z (N, act_dim), of raw observations (N, obs_dim), standard normal noise z."""
-        obs = torch.as_tensor(obs, dtype=torch.float32)
-        noise = torch.as_tensor(noise, dtype=torch.float32)
-        return self.mu(self.obs_stats.normalize(obs)) + self.log_std.exp() * noise
-
-    def to_bounds(self, actions):
-        """Actions (N, act_dim), scaled and clipped to the bounds (N, *action shape)."""
-        actions = self.middle + self.half_range * actions.view(-1, *self.low.shape)
-        return actions.clamp(self.low, self.high)
-
     def act(self, obs, noise=0.0):
         """An array of actions for the environment; without noise, the mean actions."""
-        return self.to_bounds(self.sample(obs, noise)).numpy()
+        return sample_actions(self.arrays(), obs, noise)[1]
+
+    def arrays(self):
+        """What sample_actions needs: parameters and statistics by name, on the CPU."""
+        return {name: x.numpy(force=True) for name, x in self.state_dict().items()}
 
 
 class Critic(nn.Module):
@@ -243,13 +241,31 @@ def gradient_step(loss, optimizer, max_grad_norm):
     return norm
 
 
+def sample_actions(policy, obs, noise=0.0):
+    """μ(s) + σ z (N, act_dim), and the same scaled and clipped to the bounds (N, *action shape).
+
+    Of raw observations (N, obs_dim) and standard normal noise z; policy is Policy.arrays(). This is
+    NumPy, as PyTorch would take longer over a few rows than the simulator over a step.
+    """
+    x = np.asarray(obs, np.float32)
+    x = ((x - policy["obs_stats.mean"]) / policy["obs_stats.std"]).clip(-10, 10)
+    x = np.tanh(x @ policy["mu.0.weight"].T + policy["mu.0.bias"])
+    x = np.tanh(x @ policy["mu.2.weight"].T + policy["mu.2.bias"])
+    mu = x @ policy["mu.4.weight"].T + policy["mu.4.bias"]
+    actions = mu + np.exp(policy["log_std"]) * noise
+
+    low, high = policy["low"], policy["high"]
+    env_actions = policy["middle"] + policy["half_range"] * actions.reshape(-1, *low.shape)
+    return actions, env_actions.clip(low, high)
+
+
 def collect_rollout(envs, policy, obs, noise):
     """T steps of N environments: a batch of arrays (T, N, ...), the next obs, ended episodes."""
+    old_policy = policy.arrays()  # it acts on the CPU, where the environments are
     transitions = []
     episodes = {"episodic_return": [], "episodic_length": []}  # of those that ended
     for step_noise in noise:  # (N, act_dim)
-        actions = policy.sample(obs, step_noise)
-        env_actions = policy.to_bounds(actions).numpy()
+        actions, env_actions = sample_actions(old_policy, obs, step_noise)
         next_obs, rewards, terminated, truncated, info = envs.step(env_actions)
         done = terminated | truncated
 
@@ -262,7 +278,7 @@ def collect_rollout(envs, policy, obs, noise):
         transitions.append(
             {
                 "obs": obs,
-                "actions": actions.numpy(),  # as sampled, not as clipped
+                "actions": actions,  # as sampled, not as clipped
                 "rewards": rewards,
                 "next_obs": true_next_obs,
                 "terminated": terminated,
@@ -291,7 +307,6 @@ def train(args):
         obs_dim, action_space = envs.single_observation_space.shape[0], envs.single_action_space
         policy = Policy(obs_dim, action_space.low, action_space.high).to(device)
         critic = Critic(obs_dim).to(device)
-        old_policy = deepcopy(policy).cpu()  # the policy that acts, where the environments are
         parameters = [*policy.parameters(), *critic.parameters()]
         optimizer = torch.optim.RMSprop(parameters, args.learning_rate, eps=1e-5)
         reward_scaler = RewardScaler(args.num_envs, args.gamma)
@@ -320,8 +335,7 @@ def train(args):
             noise = rng.standard_normal(shape, np.float32)[:, RANK]  # (T, N, act_dim)
 
             # collect a batch with the current policy
-            old_policy.load_state_dict(policy.state_dict())
-            batch, obs, episodes = collect_rollout(envs, old_policy, obs, noise)
+            batch, obs, episodes = collect_rollout(envs, policy, obs, noise)
             check_rollout(batch, step, args.num_envs * WORLD_SIZE)
             last_returns = (last_returns + episodes["episodic_return"])[-100:]
 

@@ -37,7 +37,7 @@ def play(policy, args, episodes, first_seed):
 
     An environment whose episode has ended starts another; `counts` is 0 there.
     """
-    rng = np.random.default_rng(first_seed)
+    rng, arrays = np.random.default_rng(first_seed), policy.arrays()
     returns, running = np.zeros(episodes), np.ones(episodes, bool)
     transitions = []
     with closing(script.make_vector_env(args.env_id, episodes, args.env_kwargs)) as envs:
@@ -45,8 +45,7 @@ def play(policy, args, episodes, first_seed):
         n = 0  # number of the step
         while running.any():
             noise = rng.standard_normal((episodes, policy.log_std.numel()), np.float32)
-            actions = policy.sample(obs, noise)
-            env_actions = policy.to_bounds(actions).numpy()
+            actions, env_actions = script.sample_actions(arrays, obs, noise)
             next_obs, rewards, terminated, truncated, info = envs.step(env_actions)
             done = terminated | truncated
             true_next_obs = next_obs.copy()
@@ -55,7 +54,7 @@ def play(policy, args, episodes, first_seed):
             transitions.append(
                 {
                     "obs": obs,
-                    "actions": actions.numpy(),
+                    "actions": actions,
                     "rewards": rewards,
                     "next_obs": true_next_obs,
                     "terminated": terminated,

@@ -134,6 +134,13 @@ def gae_by_definition(rewards, values, next_values, terminated, done, gamma, gae
     return advantages
 
 
+def sampled(policy, obs, noise):
+    """Actions as sampled (..., act_dim), a tensor; of a script with a stochastic policy."""
+    module = sys.modules[type(policy).__module__]
+    actions, _ = module.sample_actions(policy.arrays(), obs, np.asarray(noise))
+    return torch.from_numpy(actions)
+
+
 def random_batch(policy, T=16, N=3, ends=0.1):
     """A rollout of random numbers, with terminations, time limits and actions of the policy."""
     rng = np.random.default_rng(1)
@@ -143,7 +150,7 @@ def random_batch(policy, T=16, N=3, ends=0.1):
     terminated, truncated = rng.random((2, T, N)) < ends
     batch = {
         "obs": obs,
-        "actions": policy.sample(obs, noise),
+        "actions": sampled(policy, obs, noise),
         "rewards": rng.normal(size=(T, N)),
         "next_obs": next_obs,
         "terminated": terminated,

@@ -75,8 +75,8 @@ MUTANTS = {  # name: (script, a short text that stands there once, what replaces
     "learning rate constant": ("ppo_continuous", "(1 - step / args.total_timesteps)", "1"),
     "weights of the first policy act": (
         "ppo_continuous",
-        "old_policy.load_state_dict(policy.state_dict())",
-        "pass",
+        "old_policy = policy.arrays()",
+        "old_policy = policy.__dict__.setdefault('first', deepcopy(policy.arrays()))",
     ),
     "no floor under σ": ("ppo_continuous", " + (1e-7 * self.mean) ** 2 + 1e-30", ""),
     "variance without what is between the parts": (

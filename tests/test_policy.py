@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import helpers
 import numpy as np
 import onnxruntime
 import pytest
@@ -13,8 +14,23 @@ INF, HUGE = np.inf, np.finfo(np.float32).max
 
 
 def bounded_actions(module, low, high, actions, dtype=np.float32):
-    low, high = np.array(low, dtype), np.array(high, dtype)
-    return module.Policy(1, low, high).to_bounds(torch.tensor(actions))
+    """What the environment gets for these actions of the policy."""
+    policy = module.Policy(1, np.array(low, dtype), np.array(high, dtype))
+    if module.SCRIPT == "ddpg":
+        return policy.to_bounds(torch.tensor(actions)).numpy()
+    return of_the_environment(policy, actions)
+
+
+def of_the_environment(policy, actions):
+    """The policy's mean is set to each action in turn; forward and act agree on it."""
+    results = []
+    for action in actions:
+        policy.mu[-1].weight.data.zero_()
+        policy.mu[-1].bias.data.copy_(torch.tensor(action))
+        obs = np.zeros((1, policy.mu[0].in_features), np.float32)
+        results.append(policy.act(obs)[0])
+        np.testing.assert_array_equal(policy(torch.from_numpy(obs))[0].detach(), results[-1])
+    return np.stack(results)
 
 
 def test_units_of_finite_bounds(module):
@@ -56,13 +72,16 @@ def test_a_range_of_a_million_is_bounded(module):
     np.testing.assert_allclose(got, [0, 5e5, 1e6])
 
 
-def test_bounds_of_64_bits_hold(module):
+def test_bounds_of_64_bits_hold(module, script):
     """What float32 would round outwards; the environment gets the type of its action space."""
     low, high = np.array([-0.3, 0.1, -1.0, 2.0]), np.array([0.7, 0.3, 1.0, 3.0])
     assert (np.float32(low) < low).any() and (np.float32(high) > high).any()
     policy = module.Policy(3, low, high)
     for extreme, bound in ((-1e6, low), (1e6, high)):
-        actions = policy.to_bounds(torch.full((1, 4), extreme)).numpy()[0]
+        if script == "ddpg":
+            actions = policy.to_bounds(torch.full((1, 4), extreme)).numpy()[0]
+        else:
+            (actions,) = of_the_environment(policy, [[extreme] * 4])
         assert actions.dtype == np.float64 and (actions == bound).all()
 
 
@@ -78,12 +97,32 @@ def test_sampled_and_mean_actions(module):
     with torch.no_grad():
         mu = policy.mu(torch.tensor((obs - 5) / 3, dtype=torch.float32))
     sampled = mu + policy.log_std.detach().exp() * torch.tensor(noise, dtype=torch.float32)
-    torch.testing.assert_close(policy.sample(obs, noise), sampled)
+    torch.testing.assert_close(helpers.sampled(policy, obs, noise).float(), sampled)
     np.testing.assert_allclose(policy.act(obs), 4 * mu.numpy(), rtol=1e-4, atol=1e-6)
     expected = np.clip(4 * sampled.numpy(), -4, 4)
     np.testing.assert_allclose(policy.act(obs, noise), expected, rtol=1e-4, atol=1e-6)
     assert (np.abs(expected) == 4).any()
     assert policy.act(obs).dtype == np.float32
+
+
+@pytest.mark.parametrize("script", STOCHASTIC)
+def test_other_networks_than_those_that_act_are_refused(module, monkeypatch):
+    """sample_actions repeats mlp in NumPy: a change of one alone would train a policy on the
+    actions of another."""
+    module.Policy(3, -np.ones(2), np.ones(2))
+    mlp = module.mlp
+
+    def with_relu(*inputs, **options):
+        return torch.nn.Sequential(
+            *[
+                torch.nn.ReLU() if isinstance(x, torch.nn.Tanh) else x
+                for x in mlp(*inputs, **options)
+            ]
+        )
+
+    monkeypatch.setattr(module, "mlp", with_relu)
+    with pytest.raises(AssertionError, match="sample_actions must follow mlp"):
+        module.Policy(3, -np.ones(2), np.ones(2))
 
 
 @pytest.fixture
@@ -106,7 +145,7 @@ def exported(module):
 
 def test_forward_is_the_mean_action(exported):
     policy, obs, actions = exported
-    np.testing.assert_array_equal(policy(obs).detach(), actions)
+    np.testing.assert_allclose(policy(obs).detach(), actions, rtol=1e-5, atol=1e-6)
 
 
 def test_torch_export(exported, tmp_path):
@@ -122,7 +161,11 @@ def test_onnx_export(exported, tmp_path):
     policy, obs, actions = exported
     path = str(tmp_path / "policy.onnx")
     torch.onnx.export(
-        policy.eval(), (obs[:2],), path, dynamic_shapes=({0: torch.export.Dim("batch")},)
+        policy.eval(),
+        (obs[:2],),
+        path,
+        dynamo=True,
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
     )
     session = onnxruntime.InferenceSession(path)
     name = session.get_inputs()[0].name

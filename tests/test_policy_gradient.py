@@ -12,6 +12,7 @@ from helpers import (
     normalized,
     random_batch,
     run_update,
+    sampled,
 )
 
 SIZES = {"num_envs": 3, "num_steps": 16}
@@ -193,7 +194,7 @@ def test_reinforce_gradient_of_a_small_discounted_problem(discounted):
     noise = torch.randn(2, episodes, 1, generator=torch.Generator().manual_seed(0))
     noise = (noise - noise.mean(1, keepdim=True)) / noise.std(1, keepdim=True)
     obs = torch.tensor([0.5, -1.0]).repeat(episodes, 1).T.unsqueeze(-1)  # (2, episodes, 1)
-    actions = policy.sample(obs, noise)
+    actions = sampled(policy, obs, noise)
     targets = torch.tensor([1.0, -1.0]).view(2, 1, 1)
     rewards = -((actions - targets) ** 2).squeeze(-1)
     n = torch.tensor([[0.0], [1.0]]).repeat(1, episodes)

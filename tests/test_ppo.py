@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from helpers import advantages_by_definition, density, networks, normalized, random_batch
+from helpers import advantages_by_definition, density, networks, normalized, random_batch, sampled
 
 ARGS = {"num_envs": 3, "num_steps": 16, "minibatch_size": 12, "update_epochs": 2}
 
@@ -99,7 +99,7 @@ def test_approx_kl_estimates_the_divergence_from_the_old_policy(ppo):
     policy, critic = networks(ppo, act_dim=1)
     batch = random_batch(policy, T=1, N=200_000)
     batch["obs"].zero_()
-    batch["actions"] = policy.sample(batch["obs"], torch.randn(1, 200_000, 1))
+    batch["actions"] = sampled(policy, batch["obs"], torch.randn(1, 200_000, 1))
     before = copy.deepcopy(policy)
     sizes = {"num_envs": 200_000, "num_steps": 1, "minibatch_size": 200_000, "update_epochs": 1}
     losses = updated(ppo, policy, critic, batch, lr=0.1, **sizes)

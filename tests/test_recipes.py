@@ -22,7 +22,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, TESTS, normalized, run, tiny_args
+from helpers import ROOT, TESTS, normalized, run, sampled, tiny_args
 from test_resume import same, trained
 from torch.distributions import Categorical
 
@@ -101,7 +101,7 @@ def frequencies(policy, noise):
     policy.logits[-1].weight.data.zero_()
     policy.logits[-1].bias.data.copy_(torch.tensor(PROBABILITIES).log())
     obs = np.zeros((len(noise), len(policy.obs_stats.mean)))
-    return np.bincount(policy.sample(obs, noise), minlength=3) / len(noise)
+    return np.bincount(sampled(policy, obs, noise), minlength=3) / len(noise)
 
 
 def test_every_tool_makes_the_same_script(paths):
