@@ -285,7 +285,6 @@ def train(args):
     Raises UsageError for bad input, FloatingPointError where a number is no longer finite.
     """
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
-    torch.set_flush_denormal(True)  # Adam's moments of idle units become denormals, which are slow
     torch.manual_seed(args.seed)
     device = choose_device(args.device)
     if args.capture_video:
@@ -295,6 +294,9 @@ def train(args):
         obs_dim, action_space = envs.single_observation_space.shape[0], envs.single_action_space
         check_bounds(args.env_id, action_space)
         networks, target_networks, optimizers = make_networks(obs_dim, action_space, args, device)
+        # Adam's moments of idle units become denormals, which are slow; before the environments are
+        # made, NumPy 1.26 would warn
+        torch.set_flush_denormal(True)
         policy, critic = networks
         replay = make_replay(args.buffer_size, obs_dim, action_space.low.size)
         modules = {

@@ -19,6 +19,9 @@ TWO = ["--standalone", "--nproc-per-node", 2]
 FEW = ["--num-envs", 1, "--num-steps", 64, "--total-timesteps", 384, "--eval-episodes", 1]
 KILLED = ["--env-id", "envs:LQR-v0", "--num-envs", 2, "--num-steps", 32, "--eval-episodes", 1]
 KILLED += ["--checkpoint-interval", 1280]
+# with PyTorch 2.5, gloo's process group hangs now and then where a process ends (pytorch/pytorch,
+# pull 154976), and a second agent where it starts (pull 139702)
+pytestmark = pytest.mark.skipif(torch.__version__ < "2.8", reason="torchrun needs PyTorch 2.8")
 READS_PROC = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
