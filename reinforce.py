@@ -522,7 +522,7 @@ def choose_device(name):
 def check_finite(values, step):
     """Stops a run before a number that is not finite is acted upon or saved."""
     for name, x in values.items():
-        x = torch.as_tensor(x).numpy(force=True)
+        x = x.numpy(force=True) if torch.is_tensor(x) else x
         if not np.isfinite(x).all():
             raise FloatingPointError(f"{name} is not finite at step {step}")
 
