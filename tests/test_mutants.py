@@ -44,8 +44,8 @@ MUTANTS = {  # name: (script, a short text that stands there once, what replaces
     "discounted return lasts": ("ppo_continuous", "self.discounted_return[done[t]] = 0", "pass"),
     "clipped action stored": (
         "ppo_continuous",
-        "actions.numpy(),",
-        "actions.clamp(-1, 1).numpy(),",
+        '"actions": actions,',
+        '"actions": actions.clip(-1, 1),',
     ),
     "statistics before old_log_prob": (
         "ppo_continuous",
