@@ -134,7 +134,7 @@ class Policy(nn.Module):
         self.obs_stats = RunningStatistics(obs_dim)
         self.mu = mlp(obs_dim, low.numel(), gain=0.01)  # initial means near the middle
         self.log_std = nn.Parameter(torch.full((low.numel(),), -0.5))
-        # what acts, in NumPy, must be what learns
+        # sample_actions repeats the network in NumPy: a change of one alone is found here
         ones = torch.ones(1, obs_dim)
         mu, _ = sample_actions(self.arrays(), ones)
         assert np.allclose(mu, self.mu(ones).detach(), atol=1e-4), "sample_actions must follow mlp"
@@ -244,11 +244,12 @@ def gradient_step(loss, optimizer, max_grad_norm):
 def sample_actions(policy, obs, noise=0.0):
     """μ(s) + σ z (N, act_dim), and the same scaled and clipped to the bounds (N, *action shape).
 
-    Of raw observations (N, obs_dim) and standard normal noise z; policy is Policy.arrays(). This is
-    NumPy, as PyTorch would take longer over a few rows than the simulator over a step.
+    Of raw observations (N, obs_dim) and standard normal noise z; policy is Policy.arrays(). In
+    NumPy, since PyTorch takes several times as long over a few rows.
     """
     x = np.asarray(obs, np.float32)
     x = ((x - policy["obs_stats.mean"]) / policy["obs_stats.std"]).clip(-10, 10)
+    # mu.0, mu.2 and mu.4 are the linear layers of mlp
     x = np.tanh(x @ policy["mu.0.weight"].T + policy["mu.0.bias"])
     x = np.tanh(x @ policy["mu.2.weight"].T + policy["mu.2.bias"])
     mu = x @ policy["mu.4.weight"].T + policy["mu.4.bias"]
