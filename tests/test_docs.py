@@ -207,7 +207,11 @@ def test_scores_by_hand(tables):
     """Means and deviations in the two tables of scores, and the bold ones among them."""
     lines = list(tables.scores())
     with open(ROOT / "benchmark" / "published.csv") as file:
-        published = {(row["script"], row["env_id"]): row for row in csv.DictReader(file)}
+        counting = [
+            row
+            for row in csv.DictReader(file)
+            if row["acting"] != "unstated" and int(row["seeds"]) > 2
+        ]
     assert len(lines) >= 19
     for line in lines[2:]:
         script, env_id = line.split("`")[1][:-3], line.split(" | ")[1]
@@ -216,12 +220,13 @@ def test_scores_by_hand(tables):
             for row in rows()
             if (row["script"], row["env_id"], row["variant"]) == (script, env_id, "")
         ]
+        sources = [row for row in counting if (row["script"], row["env_id"]) == (script, env_id)]
+        best = max(sources, key=lambda row: float(row["score"]))
         for mode, cell in zip(("sampled", "deterministic", "training"), line.split(" | ")[3:]):
             scores = [float(row[mode]) for row in runs if row[mode]]
             digits = ",.0f" if not scores or abs(statistics.mean(scores)) >= 20 else ",.1f"
             if len(scores) > 1:
                 text = f"{statistics.mean(scores):{digits}} ± {statistics.stdev(scores):{digits}}"
-                best = published[script, env_id]
                 bold = best["acting"] == mode and statistics.mean(scores) >= float(best["score"])
                 assert cell == (f"**{text}**" if bold else text)
                 if mode == ("deterministic" if script == "ddpg" else "sampled"):

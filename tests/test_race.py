@@ -224,11 +224,12 @@ def test_a_candidate_may_be_a_changed_copy(printed, refused, tmp_path):
 @pytest.mark.parametrize(
     "script, env_id, mode, random, published",
     [
-        ("ppo_continuous", "Hopper-v4", "training", 17.7, 2382.9),
+        ("ppo_continuous", "Hopper-v4", "deterministic", 17.7, 2680),
         ("ppo_continuous", "HalfCheetah-v4", "sampled", -282.5, 5780.2),
         ("trpo_continuous", "Hopper-v4", "deterministic", 17.7, 3372),
         ("trpo_continuous", "Walker2d-v4", "deterministic", 2.6, 4502),
         ("trpo_continuous", "HalfCheetah-v4", "sampled", -282.5, 4402.6),
+        ("trpo_continuous", "InvertedPendulum-v4", "training", 6.2, 905.1),
         ("a2c_continuous", "Walker2d-v4", "sampled", 2.6, 1218.9),
         ("ddpg", "Reacher-v4", "deterministic", -43.4, -5.1),
     ],
