@@ -87,7 +87,7 @@ class Args:
     gae_lambda: float = 0.95  # 0: one-step TD error (biased); 1: sum of rewards (high variance)
     learning_rate: float = 1e-3  # initial learning rate of the critic's Adam; decays linearly to 0
     update_epochs: int = 10  # of the critic, passes over each batch
-    minibatch_size: int = 128  # of the critic, transitions per gradient step
+    minibatch_size: int = 256  # of the critic, transitions per gradient step
     max_kl: float = 0.01  # δ, bound on the mean of D(π_old, π) in nats; at each state 10 δ
     cg_iterations: int = 10  # steps of the conjugate gradient method, at most
     cg_damping: float = 0.1  # added to the diagonal of H
