@@ -237,7 +237,7 @@ def draw_speed(rows):
         draw_bars(ax, -0.2, scripts, "theirs", ORANGE, "peer")
         ax.set(title=env_id, xlabel="steps per second, one core")
         ax.set(yticks=range(len(scripts)), yticklabels=[script for (script,) in scripts])
-        ax.legend(loc="upper right")
+        ax.legend(loc="lower right")
     return figure
 
 

@@ -29,20 +29,15 @@ import math
 import os
 import re
 import shlex
-import statistics
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from common import ENV_IDS, LOCOMOTION, SCRIPTS, defaults
+from common import SCRIPTS, defaults
 from sweep import command, finished
 from tables import head, line, published, read
+from verdicts import STAGES, race_cells
 
-STAGES = {  # environments, seeds
-    1: (LOCOMOTION, range(101, 109)),
-    2: (ENV_IDS, range(109, 117)),
-}
-SUCCESS = {1: "to stage 2", 2: "taken"}
 # arguments that no candidate may set
 RESERVED = {"env_id", "seed", "total_timesteps", "run_dir", "evaluate", "capture_video"}
 
@@ -61,13 +56,6 @@ class Run(NamedTuple):
     env_id: str
     seed: int
     run_dir: Path
-
-
-class Difference(NamedTuple):
-    """NaN where there are too few seeds."""
-
-    mean: float
-    standard_error: float
 
 
 # --------------------------------------------------------------------------------------------------
@@ -157,7 +145,7 @@ def commands(race):
 
 
 # --------------------------------------------------------------------------------------------------
-# Scores and verdicts
+# Scores
 
 
 def read_score(run, race):
@@ -187,57 +175,8 @@ def scores_by_side(race):
     return scores
 
 
-def difference(candidate, default):
-    """Mean score of the candidate less that of the default, with the unpaired standard error."""
-    fewest = min(len(candidate), len(default))
-    if fewest == 0:
-        return Difference(math.nan, math.nan)
-    mean = statistics.mean(candidate) - statistics.mean(default)
-    if fewest == 1:
-        return Difference(mean, math.nan)
-    variance = statistics.variance(candidate) / len(candidate)
-    variance += statistics.variance(default) / len(default)
-    return Difference(mean, math.sqrt(variance))
-
-
-def mean_difference(differences):
-    """Mean over E environments; its standard error is sqrt(sum of squared errors) / E."""
-    mean = statistics.mean(x.mean for x in differences)
-    squares = sum(x.standard_error**2 for x in differences)
-    return Difference(mean, math.sqrt(squares) / len(differences))
-
-
-def verdict(stage, differences, num_missing):
-    """What the differences, one an environment, decide.
-
-    Where all scores of both sides are equal, so that the standard error is 0, nothing is lower.
-    """
-    if num_missing > 0:
-        return f"runs missing: {num_missing}"
-    overall = mean_difference(differences)
-    is_higher = overall.mean > 0 and overall.mean >= overall.standard_error
-    is_lower_somewhere = any(x.mean < -2 * x.standard_error for x in differences)
-    return SUCCESS[stage] if is_higher and not is_lower_somewhere else "not better"
-
-
 # --------------------------------------------------------------------------------------------------
 # The table
-
-
-def with_error(x):
-    """A difference as text, as far as there are seeds for it."""
-    if math.isnan(x.mean):
-        return "–"
-    if math.isnan(x.standard_error):
-        return f"{x.mean:+.3f}"
-    return f"{x.mean:+.3f} ± {x.standard_error:.3f}"
-
-
-def num_seeds(candidate, default):
-    """One number where both sides have as many, else the candidate's and the default's."""
-    if len(candidate) == len(default):
-        return f"({len(candidate)})"
-    return f"({len(candidate)}, {len(default)})"
 
 
 def table(race):
@@ -249,14 +188,8 @@ def table(race):
     scores = scores_by_side(race)
     default, *candidates = race.sides
     for side in candidates:
-        differences, cells, num_missing = [], [], 0
-        for env_id in race.env_ids:
-            pair = scores[side.name, env_id], scores[default.name, env_id]
-            differences.append(difference(*pair))
-            cells.append(f"{with_error(differences[-1])} {num_seeds(*pair)}")
-            num_missing += sum(len(race.seeds) - len(found) for found in pair)
-        cells.append(with_error(mean_difference(differences)))
-        yield line([side.name, *cells, verdict(race.stage, differences, num_missing)])
+        pairs = [(scores[side.name, x], scores[default.name, x]) for x in race.env_ids]
+        yield line([side.name, *race_cells(race.stage, pairs, len(race.seeds))])
 
 
 # --------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from common import ENV_IDS, LOCOMOTION, NAMES, ROOT, SCRIPTS
+from verdicts import STAGES, race_cells
 
 HERE = Path(__file__).parent
 MARKDOWN_FILES = ["*.md", "docs/**/*.md", "benchmark/*.md", "tests/README.md"]
@@ -286,16 +287,30 @@ def best_value(script, env_id):
 
 
 def below():
-    """Where the mean over seeds is below the published value, in the mode of that value."""
-    yield from head(["script", "environment", "ours", "published", "fraction"])
+    """Where the mean over seeds is below the published value, in the mode of that value.
+
+    Level: the published value lies inside the bootstrap 95 % interval of our mean.
+    """
+    names = ["ours", "95 % interval", "published", "fraction", "verdict"]
+    yield from head(["script", "environment", *names])
     for script, env_id in itertools.product(SCRIPTS, ENV_IDS):
         best = published()[script, env_id]
         mode, score = best["acting"], float(best["score"])
         ours = scores_of(complete_runs(script, env_id), mode)
         if len(ours) > 1 and not reaches_published(script, env_id):
+            low, high = interval([np.array(ours)], np.mean)
             fraction = f"{statistics.mean(ours) / score:.0%}" if score > 0 else "–"
-            text = f"{mean_and_std(ours)}, {mode}"
-            yield line([f"`{script}.py`", env_id, text, number(score), fraction])
+            yield line(
+                [
+                    f"`{script}.py`",
+                    env_id,
+                    f"{mean_and_std(ours)}, {mode}",
+                    f"{number(low, like=score)} to {number(high, like=score)}",
+                    number(score),
+                    fraction,
+                    "level" if score <= high else "below",
+                ]
+            )
 
 
 def summary():
@@ -337,6 +352,52 @@ def ablation():
             rows = runs(variant=variant, script="ppo_continuous", env_id=env_id)
             cells.append(with_count(scores_of(first_seeds(rows), "sampled")))
         yield line(cells)
+
+
+def races():
+    """Candidates against the defaults of their time: differences of scores, see race.py.
+
+    Variants are LABEL=NAME, the label the same for all that raced together, among them
+    LABEL=default.
+    """
+    yield from head(["script", "candidate", "stage", *ENV_IDS, "mean", "verdict"])
+    rows = [row for row in read("results.csv") if row["variant"].startswith("race")]
+    for script, variant in sorted(grouped(rows, "script", "variant"), key=by_script):
+        label, name = variant.split("=")
+        for stage, (env_ids, seeds) in STAGES.items():
+            pairs = {
+                env_id: [
+                    scores_in_race(rows, script, side, env_id, seeds)
+                    for side in (variant, f"{label}=default")
+                ]
+                for env_id in env_ids
+            }
+            if name == "default" or not any(candidate for candidate, _ in pairs.values()):
+                continue
+            *texts, mean, verdict = race_cells(stage, pairs.values(), len(seeds))
+            texts = dict(zip(env_ids, texts))
+            differences = [texts.get(env_id, "–") for env_id in ENV_IDS]
+            yield line([f"`{script}.py`", name, str(stage), *differences, mean, verdict])
+
+
+def by_script(key):
+    """Sorts tuples (script, ...) in the order of SCRIPTS."""
+    script, *others = key
+    return SCRIPTS.index(script), others
+
+
+def scores_in_race(rows, script, variant, env_id, seeds):
+    """On a scale where 0 is random actions and 1 the best published value, in its mode."""
+    best = published()[script, env_id]
+    (random,) = [float(row["score"]) for row in read("random.csv") if row["env_id"] == env_id]
+    found = [
+        row
+        for row in rows
+        if matches(row, {"script": script, "variant": variant, "env_id": env_id})
+        and int(row["seed"]) in seeds
+    ]
+    values = scores_of(found, best["acting"])
+    return [(value - random) / (float(best["score"]) - random) for value in values]
 
 
 def candidates():

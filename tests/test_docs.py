@@ -7,6 +7,7 @@ import importlib
 import re
 import statistics
 import sys
+from itertools import product
 
 import numpy as np
 import pytest
@@ -243,8 +244,24 @@ def test_the_score_of_the_humanoid():
 
 
 def test_how_many_are_below_the_published_value(tables):
-    below = len(list(tables.below())) - 2
-    assert f"{below} of 35 cells are [below the published value]" in README
+    lines = list(tables.below())[2:]
+    level, below = (sum(x.endswith(f"| {end} |") for x in lines) for end in ("level", "below"))
+    assert level + below == len(lines)
+    text = f"{35 - len(lines)} of 35 cells are at or above the published mean, {level} level"
+    assert text in README and f" {below} [below](" in README
+
+
+def test_what_is_level(tables, monkeypatch):
+    """Above counts from the mean on, level up to the end of the interval."""
+    best = {"score": "10", "acting": "sampled"}
+    published = {key: best for key in product(SCRIPTS, tables.ENV_IDS)}
+    for scores, expected in [([10, 10], None), ([4, 15], "level"), ([8, 9], "below")]:
+        rows = [{"sampled": str(score)} for score in scores]
+        cells = {("ppo_continuous", "Hopper-v4"): rows}
+        monkeypatch.setattr(tables, "published", lambda: published)
+        monkeypatch.setattr(tables, "complete_runs", lambda *key: cells.get(key, []))
+        lines = list(tables.below())[2:]
+        assert [line.split(" | ")[-1] for line in lines] == ([f"{expected} |"] if expected else [])
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

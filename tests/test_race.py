@@ -30,6 +30,11 @@ def race(monkeypatch, tmp_path):
 
 
 @pytest.fixture
+def verdicts(race):
+    return importlib.import_module("verdicts")
+
+
+@pytest.fixture
 def printed(race, monkeypatch, capsys):
     """The lines that a call prints."""
 
@@ -79,11 +84,11 @@ def write_scores(name, env_id, scores, stage=1):
 
 
 @pytest.fixture
-def plain_scale(race, monkeypatch):
+def plain_scale(race, verdicts, monkeypatch):
     """Random actions have a return of 0, the published value is 1, in training."""
-    keys = [("ppo_continuous", env_id) for env_id in race.ENV_IDS]
+    keys = [("ppo_continuous", env_id) for env_id in verdicts.ENV_IDS]
     published = {key: {"score": "1", "acting": "training"} for key in keys}
-    random = [{"env_id": env_id, "score": "0"} for env_id in race.ENV_IDS]
+    random = [{"env_id": env_id, "score": "0"} for env_id in verdicts.ENV_IDS]
     monkeypatch.setattr(race, "published", lambda: published)
     monkeypatch.setattr(race, "read", {"random.csv": random}.get)
 
@@ -115,7 +120,7 @@ def test_commands_have_whole_seeds_of_all_sides(printed):
     assert len(set(lines)) == 8 * 3 * 3
 
 
-def test_the_second_stage_has_all_environments_and_other_seeds(race, printed):
+def test_the_second_stage_has_all_environments_and_other_seeds(verdicts, printed):
     first, second = (
         [
             shlex.split(line)
@@ -124,7 +129,7 @@ def test_the_second_stage_has_all_environments_and_other_seeds(race, printed):
         for stage in (1, 2)
     )
     assert len(second) == 8 * 7 * 2
-    assert {words[3] for words in second} == set(race.ENV_IDS) and len(race.ENV_IDS) == 7
+    assert {words[3] for words in second} == set(verdicts.ENV_IDS) and len(verdicts.ENV_IDS) == 7
     assert {words[5] for words in first}.isdisjoint(words[5] for words in second)
     assert {words[5] for words in second} == {str(seed) for seed in SEEDS[2]}
 
@@ -260,17 +265,17 @@ def test_ddpg_has_no_sampled_returns(printed):
     assert cells(line)[1:] == ["+1.000 ± 0.000 (2)", "+1.000 ± 0.000", "taken"]
 
 
-def test_standard_errors(race):
+def test_standard_errors(verdicts):
     """Written out: variances over n - 1, divided by n; of the mean sqrt(1 + 4 + 4) / 3."""
-    assert race.difference([1, 3], [1, 3, 5]) == (2 - 3, math.sqrt(2 / 2 + 4 / 3))
-    assert race.difference([2, 5, 2], [0, 2]) == (3 - 1, math.sqrt(3 / 3 + 2 / 2))
-    assert race.difference(DEVIATIONS, [7] * 8) == (0 - 7, math.sqrt(8 / 8 + 0))
-    assert race.difference([9, -9, 3, -3], [1, 1]) == (0 - 1, math.sqrt(60 / 4 + 0))
-    assert race.difference([4], [1, 2]).mean == 2.5
-    assert math.isnan(race.difference([4], [1, 2]).standard_error)
-    assert math.isnan(race.difference([], [1, 2]).mean)
-    three = [race.Difference(*x) for x in [(1, 1), (2, 2), (6, 2)]]
-    assert race.mean_difference(three) == (3, 1)
+    assert verdicts.difference([1, 3], [1, 3, 5]) == (2 - 3, math.sqrt(2 / 2 + 4 / 3))
+    assert verdicts.difference([2, 5, 2], [0, 2]) == (3 - 1, math.sqrt(3 / 3 + 2 / 2))
+    assert verdicts.difference(DEVIATIONS, [7] * 8) == (0 - 7, math.sqrt(8 / 8 + 0))
+    assert verdicts.difference([9, -9, 3, -3], [1, 1]) == (0 - 1, math.sqrt(60 / 4 + 0))
+    assert verdicts.difference([4], [1, 2]).mean == 2.5
+    assert math.isnan(verdicts.difference([4], [1, 2]).standard_error)
+    assert math.isnan(verdicts.difference([], [1, 2]).mean)
+    three = [verdicts.Difference(*x) for x in [(1, 1), (2, 2), (6, 2)]]
+    assert verdicts.mean_difference(three) == (3, 1)
 
 
 # --------------------------------------------------------------------------------------------------
