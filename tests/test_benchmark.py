@@ -10,6 +10,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -534,6 +535,101 @@ def test_a_peer_is_measured(tool, tmp_path, monkeypatch):
     assert 0 < rate <= 500  # 100 steps in 0.2 s, or more on a busy machine
     with pytest.raises(SystemExit, match="a run has failed"):
         speed.measure("theirs.py", peer="peer.Missing", env_id="Hopper-v4", steps=99, options={})
+
+
+FAKE_PEERS = {  # as little of stable-baselines3 as programs/train_peer.py uses
+    "stable_baselines3-0.dist-info/METADATA": "Name: stable-baselines3\nVersion: 0\n",
+    "sb3_contrib-0.dist-info/METADATA": "Name: sb3-contrib\nVersion: 0\n",
+    "stable_baselines3/common/callbacks.py": "class BaseCallback: pass\n",
+    "stable_baselines3/common/env_util.py": (
+        "import gymnasium as gym\n"
+        "def make_vec_env(env_id, n_envs, seed):\n"
+        "    assert (n_envs, seed) == (1, 3)\n"
+        "    return gym.make(env_id)\n"
+    ),
+    "stable_baselines3/common/vec_env.py": (
+        "class VecNormalize:\n"
+        "    def __init__(self, envs):\n"
+        "        self.action_space = envs.action_space\n"
+        "    def normalize_obs(self, obs):\n"
+        "        return 0 * obs + 7\n"
+    ),
+    "stable_baselines3/__init__.py": (
+        "import numpy as np\n"
+        "class PPO:\n"
+        "    normalized = True\n"
+        "    def __init__(self, policy, envs, seed, device):\n"
+        "        assert (policy, seed, device) == ('MlpPolicy', 3, 'cpu')\n"
+        "        self.action_space = envs.action_space\n"
+        "    def learn(self, total_timesteps, callback):\n"
+        "        self.num_timesteps = total_timesteps + 48\n"
+        "        for step in (200, 400, 1000):\n"
+        "            callback.num_timesteps = step\n"
+        "            callback.locals = {'infos': [{'episode': {'r': float(step)}}]}\n"
+        "            assert callback._on_step()\n"
+        "        callback.locals = {'infos': [{}]}\n"
+        "        assert callback._on_step()\n"
+        "    def predict(self, obs, deterministic):\n"
+        "        assert (obs == 7).all() == self.normalized\n"
+        "        return np.full((len(obs), 1), 0.0 if deterministic else 2.0), None\n"
+        "class DDPG(PPO):\n"
+        "    normalized = False\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("script", ["ppo_continuous", "ddpg"])
+def test_runs_of_peers(script, tool, tmp_path, monkeypatch):
+    """A command runs, and collect.py takes its folder in.
+
+    Models on-policy see normalized observations, and sampled actions too.
+    """
+    for name, text in FAKE_PEERS.items():
+        (tmp_path / "fake" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "fake" / name).write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
+    options = ["--scripts", script, "--env-ids", "Pendulum-v1", "--seeds", 3]
+    options += ["--total-timesteps", 1000]
+    (line,) = printed("peers.py", *options, cwd=tmp_path)
+    command = line.replace("python", sys.executable, 1)
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    assert printed("peers.py", *options, cwd=tmp_path) == []
+    longer = printed("peers.py", *options[:-1], 2000, cwd=tmp_path)
+    assert len(longer) == 1
+
+    (run_dir,) = tmp_path.glob("runs/peers/*/*")
+    result = json.loads((run_dir / "result.json").read_text())
+    modes = {"deterministic": 0.0, "sampled": 2.0}
+    if script == "ddpg":
+        del modes["sampled"]
+    for mode, torque in modes.items():
+        assert result[mode]["returns"] == pytest.approx(pendulum_returns(torque))
+    assert set(result) == {*modes, "training_return", "steps", "steps_per_second"}
+    assert result["training_return"] == pytest.approx((200 + 400 + 1000) / 3)
+
+    collect = tool("collect")
+    monkeypatch.setattr(collect, "HERE", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["collect.py", "--variants", str(run_dir)])
+    collect.main()
+    with open(tmp_path / "results.csv") as file:
+        (row,) = csv.DictReader(file)
+    name = {"ppo_continuous": "PPO", "ddpg": "DDPG"}[script]
+    assert row["variant"] == f"peer=stable_baselines3.{name}"
+    assert (row["script"], row["env_id"], row["seed"]) == (script, "Pendulum-v1", "3")
+    assert "stable-baselines3 0" in row["versions"]
+    with open(tmp_path / "curves.csv") as file:
+        returns = [row["episodic_return"] for row in csv.DictReader(file) if row["episodic_return"]]
+    assert returns == ["200", "400", "1000"]
+
+
+def pendulum_returns(torque):
+    """Of 20 episodes with a constant torque, from the initial states of every evaluation."""
+    returns = []
+    for i in range(20):
+        env = gym.make("Pendulum-v1")
+        env.reset(seed=10**6 + i)
+        returns.append(sum(env.step([torque])[1] for _ in range(200)))
+    return returns
 
 
 def test_products_of_an_update(tool):
