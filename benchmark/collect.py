@@ -5,6 +5,7 @@ variant.
 
     python benchmark/collect.py runs/*
     python benchmark/collect.py --variants runs/ablations/*/*
+    python benchmark/collect.py --variants --results-only runs/race/*/*
 
 The column mean_q is DDPG's E[Q(s, μ(s))]. Runs of the first edition (commit 51f7dd6) logged no such
 number: their rows hold minus the policy's loss, which is E[Q] minus the penalty on saturated
@@ -101,6 +102,7 @@ def parse_options():
     parser.add_argument(
         "--variants", action="store_true", help="parent folders are named after variants"
     )
+    parser.add_argument("--results-only", action="store_true", help="leave curves.csv as it is")
     parser.add_argument("run_dirs", nargs="+", type=Path)
     return parser.parse_args()
 
@@ -117,9 +119,11 @@ def main():
         args["variant"] = run_dir.resolve().parent.name if options.variants else ""
         key = {name: args[name] for name in KEY}
         results.append(result_row(key, args, result))
-        curves += curve_rows(key, run_dir, result["steps"])
+        if not options.results_only:
+            curves += curve_rows(key, run_dir, result["steps"])
     merge(HERE / "results.csv", RESULTS, results)
-    merge(HERE / "curves.csv", CURVES, curves)
+    if not options.results_only:
+        merge(HERE / "curves.csv", CURVES, curves)
 
 
 if __name__ == "__main__":

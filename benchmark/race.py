@@ -19,6 +19,10 @@ is positive and at least one standard error, and no environment is below -2 stan
 Stage 2: seven environments, seeds 109 to 116. The same rule decides on these fresh seeds alone.
 A run without a result or without a score is missing. Nothing is decided until none is missing.
 
+`python benchmark/collect.py --variants --results-only runs/race/*/*` keeps the results, for the
+table of races in tuning.md. Another race of the same script, against new defaults, needs another
+folder, named race2 or so.
+
 A run that was started with other arguments is an error, not a result: after a change of the
 defaults or of a candidate, name another folder (--runs) or another candidate.
 """
@@ -115,8 +119,8 @@ def all_runs(race):
         for env_id in race.env_ids:
             for side in race.sides:
                 name = f"{env_id}__{race.script}__{seed}".replace("/", "_").replace(":", "_")
-                # a label as collect.py --variants and the table of candidates want it
-                run_dir = race.runs / f"candidate={side.name}" / name
+                # a variant as collect.py and the table of races want it
+                run_dir = race.runs / f"{race.runs.name}={side.name}" / name
                 yield Run(side, env_id, seed, run_dir)
 
 

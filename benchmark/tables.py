@@ -731,6 +731,7 @@ TABLES = [
     scores,
     below,
     summary,
+    races,
     candidates,
     estimates,
     bounds,

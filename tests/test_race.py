@@ -66,7 +66,7 @@ def refused(race, monkeypatch, capsys):
 
 
 def run_dir_of(name, script, env_id, seed):
-    return Path("runs", "race", f"candidate={name}", f"{env_id}__{script}__{seed}")
+    return Path("runs", "race", f"race={name}", f"{env_id}__{script}__{seed}")
 
 
 def write_result(run_dir, steps=1_000_000, training=None, **means):
@@ -148,8 +148,8 @@ def test_commands_are_those_of_the_script(script, printed):
         assert (args.env_id, args.seed, args.total_timesteps) == ("envs:LQR-v0", 7, 300)
     assert (default.gamma, default.env_kwargs) == (0.99, "{}")
     assert (candidate.gamma, candidate.env_kwargs) == (0.5, '{"x": 1}')
-    assert default.run_dir == f"my runs/candidate=default/envs_LQR-v0__{script}__7"
-    assert candidate.run_dir == f"my runs/candidate=a/envs_LQR-v0__{script}__7"
+    assert default.run_dir == f"my runs/my runs=default/envs_LQR-v0__{script}__7"
+    assert candidate.run_dir == f"my runs/my runs=a/envs_LQR-v0__{script}__7"
 
 
 def test_a_flag_has_no_value(printed, refused):
@@ -164,7 +164,7 @@ def test_a_run_that_has_finished_is_left_out(printed, refused):
     short = ["--total-timesteps", 256]
     tiny = "--num-envs 2 --num-steps 64 --minibatch-size 32 --eval-episodes 1"
     lines = printed(*options, *short, "--candidate", f"a={tiny}")
-    assert len(lines) == 4 and "candidate=a" in lines[1]
+    assert len(lines) == 4 and "race=a" in lines[1]
     command = lines[1].replace("python", sys.executable, 1)
     subprocess.run(command, shell=True, check=True, capture_output=True)
     run_dir = run_dir_of("a", "ppo_continuous", "envs_LQR-v0", 1)
@@ -400,7 +400,7 @@ def test_the_last_missing_run_decides(printed, plain_scale):
     options = ["ppo_continuous", "--stage", 1, "--candidate", FOUR]
     assert cells(printed(*options, "--table")[-1])[-1] == "runs missing: 1"
     (command,) = printed(*options)
-    assert "--env-id Walker2d-v4 --seed 108" in command and "candidate=4x512" in command
+    assert "--env-id Walker2d-v4 --seed 108" in command and "race=4x512" in command
     write_scores("4x512", "Walker2d-v4", [1.0] * 8)
     assert cells(printed(*options, "--table")[-1])[-1] == "to stage 2"
     assert printed(*options) == []
@@ -490,3 +490,41 @@ def test_errors_of_the_command_line():
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: --candidate a: ") and done.stderr.count("\n") == 1
+
+
+# --------------------------------------------------------------------------------------------------
+# The table of races that have been collected
+
+
+def test_the_table_of_results(verdicts, monkeypatch):
+    """Candidates of results.csv beside the defaults they raced, stage by stage.
+
+    Scores are in the mode of the published value, here training.
+    """
+    tables = importlib.import_module("tables")
+    results = []
+
+    def add(variant, env_id, seeds, scores):
+        for seed, score in zip(seeds, scores):
+            run = {"script": "ppo_continuous", "variant": variant, "env_id": env_id}
+            modes = {"training": str(10 * score), "sampled": "-1e9", "deterministic": "1e9"}
+            results.append(run | modes | {"seed": str(seed)})
+
+    for env_id in STAGE_1:
+        add("race=default", env_id, SEEDS[1], [3.0] * 8)
+        add("race=a", env_id, SEEDS[1], [4 + x for x in DEVIATIONS])
+        add("race2=default", env_id, SEEDS[1], [9.0] * 8)
+    add("race=a", "Hopper-v4", SEEDS[2], [5.0])
+    add("", "Hopper-v4", SEEDS[2], [7.0])  # not of a race
+    random = [{"env_id": env_id, "score": "0"} for env_id in verdicts.ENV_IDS]
+    best = {"score": "10", "acting": "training"}
+    published = {("ppo_continuous", env_id): best for env_id in verdicts.ENV_IDS}
+    monkeypatch.setattr(tables, "read", {"random.csv": random, "results.csv": results}.get)
+    monkeypatch.setattr(tables, "published", lambda: published)
+    header, _, first, second = map(cells, tables.races())
+    assert header == ["script", "candidate", "stage", *verdicts.ENV_IDS, "mean", "verdict"]
+    texts = ["+1.000 ± 1.000 (8)" if x in STAGE_1 else "–" for x in verdicts.ENV_IDS]
+    assert first == ["`ppo_continuous.py`", "a", "1", *texts, "+1.000 ± 0.577", "to stage 2"]
+    assert second[:3] == ["`ppo_continuous.py`", "a", "2"]
+    assert second[verdicts.ENV_IDS.index("Hopper-v4") + 3] == "– (1, 0)"
+    assert second[-1] == "runs missing: 111"
