@@ -20,7 +20,7 @@ Stage 2: seven environments, seeds 109 to 116. The same rule decides on these fr
 A run without a result or without a score is missing. Nothing is decided until none is missing.
 
 `python benchmark/collect.py --variants --results-only runs/race/*/*` keeps the results, for the
-table of races in tuning.md. Another race of the same script, against new defaults, needs another
+table in races.md. Another race of the same script, against new defaults, needs another
 folder, named race2 or so.
 
 A run that was started with other arguments is an error, not a result: after a change of the
