@@ -6,7 +6,7 @@
     python benchmark/speed.py --growth --out growth
     python benchmark/speed.py --devices --out devices
 
-The second line: both environments, five rounds, 80 minutes. With --growth: 1 to 64 environments,
+The second line: both environments, five rounds, 90 minutes. With --growth: 1 to 64 environments,
 and a replay of a million transitions. With --devices: ours on the CPU and on the GPU of a machine.
 
 Whole runs, interleaved, each in a process of its own with one thread, start-up left out; at each
