@@ -175,7 +175,8 @@ def divergence():
 def trust_region():
     """The trust region itself, from the samples of trust_region.py.
 
-    Surrogate and return along TRPO's direction, and returns at equal distances.
+    Surrogate and return along TRPO's direction, and changes of the return by random directions
+    within some tensors, at equal distances.
     """
     rows = read("trust_region.csv")
     figure = Figure(figsize=(10, 4.2))
@@ -185,33 +186,45 @@ def trust_region():
     return figure
 
 
+def signed_root(x):
+    return np.sign(x) * np.abs(x) ** 0.5
+
+
+def signed_square(x):
+    return x * np.abs(x)
+
+
 def draw_along_the_step(ax, rows):
-    names = ["size", "gain", "low", "high", "surrogate", "kl"]
-    data = {name: np.array([float(row[name]) for row in rows]) for name in names}
-    size, low, high, surrogate = data["size"], data["low"], data["high"], data["surrogate"]
-    ax.fill_between(size, low, high, color=BLUE, alpha=0.2, lw=0)
-    label = "V(θ~) - V(θ), 40 episodes, 95 % interval"
-    ax.plot(size, data["gain"], color=BLUE, label=label)
-    ax.plot(size, surrogate, color=ORANGE, label="surrogate, in units of V")
+    size = np.array([float(row["size"]) for row in rows])
+    labels = {"gain": "V(θ~) - V(θ)", "surrogate": "surrogate, in units of V"}
+    for (name, label), color in zip(labels.items(), (BLUE, ORANGE)):
+        middle, low, high = (
+            np.array([float(row[name + end]) for row in rows]) for end in ("", "_low", "_high")
+        )
+        ax.fill_between(size, low, high, color=color, alpha=0.2, lw=0)
+        ax.plot(size, middle, color=color, label=label)
     ax.axvline(1, color="grey", ls=":", lw=0.8)
-    ax.set_xlabel("step along TRPO's direction; 1: to the bound δ")
-    ax.set_ylabel("change of the discounted return")
-    ax.set_ylim(1.1 * min(low), 1.1 * max(*high, *surrogate))
+    ax.set_xscale("function", functions=(signed_root, signed_square))
+    ax.set(xticks=[-1, 0, 1, 4, 9, 16], xlabel="step along TRPO's direction; 1: to the bound δ")
+    ax.set(ylim=(-16, 22), ylabel="change of the discounted return, 95 % intervals")
     ax.legend(frameon=False, loc="upper left")
-    other = ax.twinx()
-    other.plot(size, data["kl"], color="#999999", ls="--")
-    other.set_ylabel("mean D(π_old ‖ π), nats (dashed)")
 
 
 def draw_random_directions(ax, rows):
-    labels = {"equal-parameters": "equal ‖Δθ‖", "equal-kl": "equal D"}
-    for place, kind in enumerate(labels):
-        gains = [float(row["gain"]) for row in rows if row["kind"] == kind]
-        x = place + np.linspace(-0.2, 0.2, len(gains))
-        ax.plot(x, gains, "o", ms=4, color=GREEN)
-    ax.axhline(0, color="grey", lw=0.8)
-    ax.set(title="30 random directions", ylabel="change of the discounted return")
-    ax.set(xticks=range(len(labels)), xticklabels=labels.values(), xlim=(-0.5, 1.5))
+    kinds = {"equal-parameters": "equal ‖Δθ‖", "equal-kl": "equal D"}
+    tensors = list(dict.fromkeys(row["tensor"] for row in rows))
+    colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(tensors)))
+    for place, kind in enumerate(kinds):
+        for i, (name, color) in enumerate(zip(tensors, colors)):
+            found = [row for row in rows if (row["kind"], row["tensor"]) == (kind, name)]
+            sizes = [abs(float(row["gain"])) for row in found]
+            x = place + (i - (len(tensors) - 1) / 2) * 0.16 + np.linspace(-0.06, 0.06, len(sizes))
+            ax.plot(x, sizes, "o", ms=4, color=color, label=None if place else name)
+            ax.plot(x[[0, -1]], [np.median(sizes)] * 2, "-", color=color)
+    ax.set(title="ten random directions within each tensor", yscale="log")
+    ax.set(ylim=(0.01, 40), ylabel="size of the change of the discounted return")
+    ax.set(xticks=range(len(kinds)), xticklabels=kinds.values(), xlim=(-0.5, 1.5))
+    ax.legend(frameon=False, fontsize=8, loc="lower left")
 
 
 # --------------------------------------------------------------------------------------------------

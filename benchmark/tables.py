@@ -680,46 +680,58 @@ def devices():
 # --------------------------------------------------------------------------------------------------
 # The trust region
 
-DIRECTIONS = {  # kind in trust_region.csv: label
-    "step": "TRPO's step to δ",
-    "equal-parameters": "random, equal ‖Δθ‖",
-    "equal-kl": "random, equal D",
-}
-
 
 def directions():
-    """Changes of Hopper's discounted return by TRPO's step and by 30 random ones.
+    """Random directions within single tensors: how far V moves at equal distances, and D.
 
-    The random ones are at its length, and at its divergence.
+    Medians over the directions of a tensor; then the largest over the smallest of them.
     """
     yield from head(
         [
-            "direction",
-            "‖Δθ‖",
+            "tensor",
+            "equal ‖Δθ‖",
             "mean D",
-            "change of V",
+            "size of the change of V",
             "error of one (95 %)",
-            "variation of its size",
+            "equal D",
+            "‖Δθ‖",
+            "size of the change of V",
+            "error of one (95 %)",
         ]
     )
-    for kind, label in DIRECTIONS.items():
-        rows = [row for row in read("trust_region.csv") if row["kind"] == kind]
-        if kind == "step":  # of several lengths
-            rows = [row for row in rows if row["size"] == "1"]
-        norm = statistics.median(float(row["norm"]) for row in rows)
-        kl = statistics.median(float(row["kl"]) for row in rows)
-        error = statistics.median((float(row["high"]) - float(row["low"])) / 2 for row in rows)
-        change, variation = change_cells([float(row["gain"]) for row in rows])
-        yield line([label, f"{norm:.3f}", f"{kl:.4f}", change, f"± {error:.1f}", variation])
+    rows = read("trust_region.csv")
+    near = grouped([row for row in rows if row["kind"] == "equal-parameters"], "tensor")
+    alike = grouped([row for row in rows if row["kind"] == "equal-kl"], "tensor")
+    columns = []
+    for (tensor,), group in near.items():
+        medians = [median_of(group, "norm"), median_of(group, "kl"), size_of_change(group)]
+        errors = [half_width(group), half_width(alike[tensor,])]
+        group = alike[tensor,]
+        medians += [median_of(group, "kl"), median_of(group, "norm"), size_of_change(group)]
+        columns.append(medians)
+        cells = [two_digits(x) for x in medians]
+        cells.insert(3, f"± {two_digits(errors[0])}")
+        yield line([tensor, *cells, f"± {two_digits(errors[1])}"])
+    ratios = [two_digits(max(column) / min(column)) for column in zip(*columns)]
+    yield line(["largest / smallest", *ratios[:3], "", *ratios[3:], ""])
 
 
-def change_cells(gains):
-    """Mean ± standard deviation of the changes, and the coefficient of variation of their sizes."""
-    if len(gains) == 1:
-        return f"{gains[0]:.1f}", "–"
-    sizes = [abs(gain) for gain in gains]
-    variation = statistics.stdev(sizes) / statistics.mean(sizes)
-    return f"{statistics.mean(gains):.1f} ± {statistics.stdev(gains):.1f}", f"{variation:.2f}"
+def median_of(rows, name):
+    return statistics.median(float(row[name]) for row in rows)
+
+
+def size_of_change(rows):
+    """The median size of a change of V."""
+    return statistics.median(abs(float(row["gain"])) for row in rows)
+
+
+def half_width(rows):
+    """Of the median 95 % interval of a change of V."""
+    return statistics.median(float(row["gain_high"]) - float(row["gain_low"]) for row in rows) / 2
+
+
+def two_digits(x):
+    return f"{float(f'{x:.2g}'):g}"
 
 
 # --------------------------------------------------------------------------------------------------

@@ -430,44 +430,86 @@ def test_an_ablation_trains(tmp_path):
 
 
 def test_samples_of_the_trust_region(tool, tmp_path, monkeypatch):
-    """Where nothing moves nothing changes.
+    """Where nothing moves nothing changes; near 0 surrogate and return have the same slope.
 
-    A step of 1 and directions at equal divergence are at the bound.
+    A step of 1 is at the bound, directions are four times as far, or at 16 times the bound.
     """
     module = tool("trust_region")
-    options = {"total_timesteps": 20_480, "eval_episodes": 1, "run_dir": str(tmp_path / "run")}
+    options = {
+        "total_timesteps": 20_480,
+        "gamma": 0.8,
+        "eval_episodes": 1,
+        "run_dir": str(tmp_path / "run"),
+    }
     run_dir = module.script.train(module.script.Args("envs:LQR-v0", **options))
-    for name, value in {
-        "EPISODES": 4,
-        "SAMPLES": 60,
-        "DIRECTIONS": 2,
-        "__file__": str(tmp_path / "x.py"),
-    }.items():
+    settings = {"EPISODES": 100, "ROUNDS": 5, "DIRECTIONS": 2, "SIZES": [-1, 0, 1, 4]}
+    settings["__file__"] = str(tmp_path / "x.py")
+    for name, value in settings.items():
         monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(sys, "argv", ["trust_region.py", str(run_dir)])
     module.main()
     with open(tmp_path / "x.csv") as file:
-        rows = [
-            {k: v if k == "kind" else float(v) for k, v in row.items()}
-            for row in csv.DictReader(file)
-        ]
-    steps = {row["size"]: row for row in rows if row["kind"] == "step"}
-    assert len(steps) == 21 and len(rows) == 25
-    assert (
-        steps[0]["gain"] == steps[0]["surrogate"] == steps[0]["norm"] == 0 and steps[0]["kl"] < 1e-6
-    )
-    assert (
-        steps[1]["kl"] == pytest.approx(0.01, rel=0.3)
-        and steps[1]["surrogate"] > 0 > steps[-1]["surrogate"]
-    )
-    assert steps[4]["norm"] == pytest.approx(4 * steps[1]["norm"], rel=1e-3)
-    for row in rows[21:]:
-        expected = {"equal-kl": ("kl", 0.01), "equal-parameters": ("norm", steps[1]["norm"])}[
-            row["kind"]
-        ]
-        assert row[expected[0]] == pytest.approx(
-            expected[1], rel=0.1 if row["kind"] == "equal-kl" else 1e-3
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row.update({k: float(v) for k, v in row.items() if k not in ("kind", "tensor")})
+
+    assert len(rows) == 4 + 5 * 2 * 2
+    back, still, step, far = rows[:4]
+    for name in ("gain", "gain_low", "gain_high", "surrogate", "norm"):
+        assert still[name] == 0
+    assert still["kl"] < 1e-6
+    assert step["kl"] == pytest.approx(0.01, rel=0.3)
+    assert step["surrogate_low"] > 0 > back["surrogate_high"]
+    assert step["gain"] > 0 > back["gain"]
+    assert far["norm"] == pytest.approx(4 * step["norm"], rel=1e-3)
+    assert [row["tensor"] for row in rows[4::4]] == list(module.TENSORS)
+    for row in rows[4:]:
+        if row["kind"] == "equal-parameters":
+            assert row["norm"] == pytest.approx(4 * step["norm"], rel=1e-3)
+        elif row["size"] < 999:  # else tanh saturates: D stays below at any length
+            assert row["kl"] == pytest.approx(16 * 0.01, rel=1e-2)
+
+
+def test_what_the_samples_of_the_trust_region_show():
+    """The committed samples: a tangent at 0, beyond the bound a surrogate that promises too much.
+
+    At equal ‖Δθ‖ the changes of V differ more between tensors than at equal divergence.
+    """
+    with open(ROOT / "benchmark" / "trust_region.csv") as file:
+        rows = list(csv.DictReader(file))
+    steps = [row for row in rows if row["kind"] == "step"]
+    for row in steps:
+        size, middle, low, high, surrogate_low = (
+            float(row[name])
+            for name in ("size", "surrogate", "gain_low", "gain_high", "surrogate_low")
         )
+        if abs(size) < 0.5:
+            assert low <= middle <= high
+        if 1.4 < size < 12:
+            assert surrogate_low > high
+
+    def ratio(kind):
+        sizes = {}
+        for row in rows:
+            if row["kind"] == kind:
+                sizes.setdefault(row["tensor"], []).append(abs(float(row["gain"])))
+        medians = [np.median(x) for x in sizes.values()]
+        return max(medians) / min(medians)
+
+    assert ratio("equal-parameters") > 10 * ratio("equal-kl")
+
+
+def test_random_directions_stay_within_their_tensor(tool):
+    module = tool("trust_region")
+    near = module.Neighborhood.__new__(module.Neighborhood)
+    near.policy = module.script.Policy(3, -np.ones(2), np.ones(2))
+    sizes = {name: parameter.numel() for name, parameter in near.policy.named_parameters()}
+    assert set(module.TENSORS.values()) <= set(sizes)
+    for tensor in module.TENSORS.values():
+        direction = near.random_direction(tensor, 0.5, torch.Generator().manual_seed(0))
+        assert direction.norm() == pytest.approx(0.5)
+        for name, part in zip(sizes, direction.split(list(sizes.values()))):
+            assert bool(part.any()) == (name == tensor)
 
 
 def test_cases_of_growth_and_devices(tool):
