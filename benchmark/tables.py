@@ -380,6 +380,17 @@ def races():
             yield line([f"`{script}.py`", name, str(stage), *differences, mean, verdict])
 
 
+def plateau():
+    """How PPO leaves Hopper's plateau: training returns after 400k steps, variants plateau=NAME."""
+    yield from head(["candidate", "seeds", "below 1,000", "returns, sorted"])
+    rows = [row for row in read("results.csv") if row["variant"].startswith("plateau=")]
+    for (variant,), group in grouped(rows, "variant").items():
+        returns = sorted(scores_of(group, "training"))
+        num_below = sum(x < 1000 for x in returns)
+        texts = ", ".join(number(x) for x in returns)
+        yield line([variant.split("=")[1], str(len(returns)), str(num_below), texts])
+
+
 def by_script(key):
     """Sorts tuples (script, ...) in the order of SCRIPTS."""
     script, *others = key
@@ -744,6 +755,7 @@ TABLES = [
     below,
     summary,
     races,
+    plateau,
     candidates,
     estimates,
     bounds,
