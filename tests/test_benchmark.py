@@ -80,11 +80,12 @@ def test_results_have_one_row_a_run():
         rows = list(csv.DictReader(file))
     keys = [(row["variant"], row["script"], row["env_id"], int(row["seed"])) for row in rows]
     assert len(keys) == len(set(keys)) and keys == sorted(keys)
-    assert all(
-        float(row["steps"]) >= 1e6 and "mujoco" in row["versions"]
-        for row in rows
-        if row["script"] != "ddpg"
-    )
+    for row in rows:
+        assert "mujoco" in row["versions"]
+        if row["variant"].startswith("plateau="):  # stopped on purpose
+            assert 4e5 <= float(row["steps"]) < 4.1e5
+        elif row["script"] != "ddpg":
+            assert float(row["steps"]) >= 1e6
 
 
 def test_collecting_replaces_a_runs_rows(tmp_path, tool):
