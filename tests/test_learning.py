@@ -51,7 +51,7 @@ def gain(policy, x):
 def hold_statistics(module, monkeypatch, rollouts=20):
     """Freezes running statistics after so many updates.
 
-    While the noise of the actions dies out, the spread of the observations falls and the gain of
+    While the noise of the actions dies out, the variance of the observations falls and the gain of
     fixed weights rises. TRPO's steps shrink with σ: without this the policy follows too late, and
     its gain is 1.19 to 1.27 in place of 1.10.
     """
