@@ -59,19 +59,31 @@ def rounded(x, digits=None):
 def curve_rows(key, run_dir, num_steps):
     """What the run logged, averaged over each fiftieth of its steps.
 
-    A step is the end of its part.
+    A step is the end of its part. Returns are averaged over episodes, as far as their number was
+    logged: otherwise the few short episodes that end soon after a checkpoint, which starts all
+    anew, would weigh as much as the many that end later.
     """
     events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0}).Reload()
+    num_episodes = {point.step: point.value for point in scalars(events, "charts/num_episodes")}
     edges = np.linspace(0, num_steps, PARTS + 1)
     rows = [{**key, "step": round(edge)} for edge in edges[1:]]
     for column, tag in TAGS.items():
-        points = events.Scalars(tag) if tag in events.Tags()["scalars"] else []
+        points = scalars(events, tag)
         steps = np.array([point.step for point in points])
         values = np.array([point.value for point in points])
+        weights = np.ones(len(points))
+        if column == "episodic_return":
+            weights = np.array([num_episodes.get(point.step, 1) for point in points])
         for row, low, high in zip(rows, edges, edges[1:]):
-            inside = values[(low < steps) & (steps <= high)]
-            row[column] = f"{inside.mean():.5g}" if len(inside) > 0 else ""
+            inside = (low < steps) & (steps <= high)
+            row[column] = ""
+            if inside.any():
+                row[column] = f"{np.average(values[inside], weights=weights[inside]):.5g}"
     return rows
+
+
+def scalars(events, tag):
+    return events.Scalars(tag) if tag in events.Tags()["scalars"] else []
 
 
 def merge(path, fields, new_rows):

@@ -18,6 +18,7 @@ from helpers import ROOT, SCRIPTS, WITH_CRITIC, load
 from moviepy import ImageSequenceClip
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
 
 BENCHMARK = Path(__file__).parents[1] / "benchmark"
 
@@ -130,6 +131,21 @@ def test_collecting_replaces_a_runs_rows(tmp_path, tool):
         for x in curve
         if x["kl"]
     )
+
+
+def test_curves_average_returns_over_episodes(tmp_path, tool):
+    """Runs that have not logged the number of episodes weigh all points alike, as other tags do."""
+    for name, expected in (("counted", "7"), ("uncounted", "5")):
+        with SummaryWriter(tmp_path / name) as writer:
+            for step, value, count in ((60, 1.0, 1), (100, 9.0, 3), (5000, 9.0, 7), (5100, 9.0, 0)):
+                writer.add_scalar("losses/kl", value, step)
+                if count > 0:
+                    writer.add_scalar("charts/episodic_return", value, step)
+                if name == "counted":
+                    writer.add_scalar("charts/num_episodes", count, step)
+        rows = tool("collect").curve_rows({}, tmp_path / name, 5100)
+        assert [row["episodic_return"] for row in rows] == [expected] + 48 * [""] + ["9"]
+        assert rows[0]["kl"] == "5"
 
 
 @pytest.fixture

@@ -142,7 +142,7 @@ def test_no_step_stands_twice_in_tensorboard(script, module, tiny, monkeypatch):
         assert steps == list(range(spacing, 12 * spacing + 1, spacing))
     texts = [event.step for event in events.Tensors("hyperparameters/text_summary")]
     assert len(texts) == len(set(texts)) == 2  # each life writes its arguments
-    charts = ["SPS", "learning_rate", "episodic_return", "episodic_length"]
+    charts = ["SPS", "learning_rate", "episodic_return", "episodic_length", "num_episodes"]
     assert {f"charts/{name}" for name in charts} <= set(tags)
 
 
@@ -167,6 +167,9 @@ def test_what_is_logged(module, tiny):
     assert {f"losses/{name}" for name in names} <= losses
     for name in ("episodic_return", "episodic_length"):
         assert {event.value for event in events.Scalars(f"charts/{name}")} == {7.0}
+    num_episodes = sum(event.value for event in events.Scalars("charts/num_episodes"))
+    args = json.loads((run_dir / "args.json").read_text())
+    assert num_episodes == args["total_timesteps"] // (7 * args["num_envs"]) * args["num_envs"]
     for mode in module.MODES:
         assert [event.value for event in events.Scalars(f"charts/{mode}_return")] == [7.0]
 
