@@ -12,8 +12,8 @@ mean is the last point of the curve.
 - Length: a curve ends where the shortest of its runs ends.
 - Seeds: of several runs with the same seed, the longest is used. The others are no new evidence.
 - Smoothing: a curve has --points points, fewer where a run has logged fewer. Each is the mean of
-  what was logged since the point before it. Where a run logged nothing between two points, its
-  curve is a straight line.
+  what was logged since the point before it; of charts/episodic_return and episodic_length, the mean
+  over episodes. Where a run logged nothing between two points, its curve is a straight line.
 - Interval: percentile bootstrap of the mean over seeds, with 2,000 resamples. One seed has none.
 - Resumed runs: steps that were computed again count once, as the last process logged them.
 - Minutes: the training time of a run, from its first event. The time between two processes of a
@@ -72,6 +72,7 @@ class Run:
     steps: np.ndarray  # (n,)
     minutes: np.ndarray  # (n,), of training
     values: np.ndarray  # (n,)
+    weights: np.ndarray  # (n,), episodes that a point is a mean of; 1 for other tags
 
     def x(self, axis):
         return self.steps if axis == "steps" else self.minutes
@@ -147,7 +148,15 @@ def training_minutes(wall_times, starts):
     return seconds / 60
 
 
-def read_run(run_dir, args, points):
+def num_episodes(events, tag, points):
+    """How many episodes each point is a mean of (n,); 1 where it is none, or that is unknown."""
+    counts = {}
+    if tag.startswith("charts/episodic_") and "charts/num_episodes" in events.Tags()["scalars"]:
+        counts = {point.step: point.value for point in events.Scalars("charts/num_episodes")}
+    return np.array([counts.get(point.step, 1.0) for point in points])
+
+
+def read_run(run_dir, args, points, weights):
     """A run from the points that TensorBoard has of the tag."""
     wall_times = np.array([point.wall_time for point in points])
     return Run(
@@ -156,6 +165,7 @@ def read_run(run_dir, args, points):
         steps=np.array([point.step for point in points]),
         minutes=training_minutes(wall_times, start_times(run_dir)),
         values=np.array([point.value for point in points]),
+        weights=weights,
     )
 
 
@@ -172,7 +182,7 @@ def read_runs(folders, tag):
         tags = events.Tags()["scalars"]
         points = events.Scalars(tag) if tag in tags else []
         if points:
-            runs.append(read_run(run_dir, args, points))
+            runs.append(read_run(run_dir, args, points, num_episodes(events, tag, points)))
         else:
             skipped.append(f"skipped {run_dir}: no {tag} yet")
             other_tags.update(tags)
@@ -240,18 +250,18 @@ def longest_per_seed(runs):
 # Statistics
 
 
-def resample(x, y, grid):
-    """The mean of y since the grid point before, at each point of the grid (P,).
+def resample(x, y, weights, grid):
+    """The weighted mean of y since the grid point before, at each point of the grid (P,).
 
     Where there is no y, between the neighbors; nan before the first.
     """
     index = np.searchsorted(grid, x)  # grid[index - 1] < x <= grid[index]
     inside = index < len(grid)
-    index, y = index[inside], y[inside]
-    count = np.bincount(index, minlength=len(grid))
-    total = np.bincount(index, weights=y, minlength=len(grid))
-    known = count > 0
-    return np.interp(grid, grid[known], total[known] / count[known], left=np.nan)
+    index, y, weights = index[inside], y[inside], weights[inside]
+    weight = np.bincount(index, weights, minlength=len(grid))
+    total = np.bincount(index, weights * y, minlength=len(grid))
+    known = weight > 0
+    return np.interp(grid, grid[known], total[known] / weight[known], left=np.nan)
 
 
 def bootstrap_interval(curves, resamples=2_000):
@@ -270,7 +280,8 @@ def make_curve(runs, label, axis, max_points):
     end = max([end, *(run.x(axis)[0] for run in used)])  # each run has at least one point
     num_points = min([max_points, *(np.sum(run.x(axis) <= end) for run in used)])
     grid = np.linspace(0, end, num_points + 1)[1:]
-    curves = np.stack([resample(run.x(axis), run.values, grid) for run in used])  # (seeds, P)
+    # (seeds, P)
+    curves = np.stack([resample(run.x(axis), run.values, run.weights, grid) for run in used])
     known = ~np.isnan(curves).any(0)  # all runs have a value
     curves = curves[:, known]
     low, high = bootstrap_interval(curves)
@@ -287,7 +298,7 @@ def make_curve(runs, label, axis, max_points):
     )
 
 
-def make_curves(runs, axis="steps", max_points=100):
+def make_curves(runs, axis="steps", max_points=50):
     """All curves, by environment, script and hyperparameters."""
     curves = []
     for group in group_runs(runs):
@@ -405,7 +416,7 @@ def parse_options(argv):
 
     option("--tag", "scalar of TensorBoard to draw", default="charts/episodic_return")
     option("--x", "horizontal axis", default="steps", choices=["steps", "minutes"])
-    option("--points", "points of a curve; fewer are smoother", type=int, default=100)
+    option("--points", "points of a curve; fewer are smoother", type=int, default=50)
     option("--out", "image to write: .png, .svg or .pdf", type=Path, default=Path("runs.png"))
     return parser.parse_args(argv)
 

@@ -89,12 +89,14 @@ def test_the_interval_is_that_of_all_resamples(plot):
 def test_a_point_is_the_mean_since_the_point_before(plot):
     rng = np.random.default_rng(0)
     x, y = np.cumsum(rng.integers(1, 60, size=40)), rng.normal(size=40)
+    weights = rng.integers(1, 5, size=40)
     grid = np.linspace(0, x[-1] - 30, 31)[1:]
     expected = []
     for low, high in zip([0, *grid], grid):
-        inside = [y[i] for i in range(40) if low < x[i] <= high]
-        expected.append(np.mean(inside) if inside else math.nan)
-    got = plot.resample(x, y, grid)
+        inside = [i for i in range(40) if low < x[i] <= high]
+        total = sum(weights[i] * y[i] for i in inside)
+        expected.append(total / sum(weights[i] for i in inside) if inside else math.nan)
+    got = plot.resample(x, y, weights, grid)
     known = ~np.isnan(expected)
     assert 5 < known.sum() < 30  # some bins have points, some have none
     np.testing.assert_allclose(got[known], np.array(expected)[known])
@@ -102,8 +104,21 @@ def test_a_point_is_the_mean_since_the_point_before(plot):
 
 def test_between_points_is_a_straight_line_and_nothing_before_the_first(plot):
     x, y = np.array([200, 500]), np.array([1.0, 4.0])
-    got = plot.resample(x, y, np.array([100, 200, 300, 400, 500, 600]))
+    got = plot.resample(x, y, np.ones(len(x)), np.array([100, 200, 300, 400, 500, 600]))
     np.testing.assert_allclose(got, [math.nan, 1, 2, 3, 4, 4])
+
+
+def test_returns_are_averaged_over_episodes(plot, tmp_path):
+    """Where their number was logged; other tags never."""
+    write_run(tmp_path / "run", [1.0, 9.0])
+    counts = [(100, 1.0, 60), (200, 3.0, 120)]
+    write_events(tmp_path / "run", counts, tag="charts/num_episodes", start=START + 1)
+    losses = [(100, 2.0, 60), (200, 4.0, 120)]
+    write_events(tmp_path / "run", losses, tag="losses/value_loss", start=START + 2)
+    (curve,) = curves_of(plot, tmp_path, max_points=1)
+    np.testing.assert_allclose(curve.mean, [7])
+    (curve,) = curves_of(plot, tmp_path, max_points=1, tag="losses/value_loss")
+    np.testing.assert_allclose(curve.mean, [3])
 
 
 def test_smoothing_to_fewer_points(plot, tmp_path):
