@@ -771,7 +771,7 @@ class Log:
         self.steps_per_second = (step - self.first_step) / (time.time() - self.start_time)
         self.writer.add_scalar("charts/SPS", self.steps_per_second, step)
         self.writer.add_scalar("charts/num_episodes", len(charts["episodic_return"]), step)
-        for name, values in charts.items():
+        for name, values in charts.items():  # means over episodes, or one number
             if np.size(values) > 0:
                 self.writer.add_scalar(f"charts/{name}", np.mean(values), step)
         for name, x in losses.items():
