@@ -81,12 +81,12 @@ class Args:
 
     # The algorithm
 
-    num_envs: int = 16  # N, environments, stepped one after the other
-    num_steps: int = 64  # T, steps of each environment per rollout
+    num_envs: int = 4  # N, environments, stepped one after the other
+    num_steps: int = 512  # T, steps of each environment per rollout
     gamma: float = 0.99  # discount factor; looks about 1 / (1 - gamma) steps ahead
     gae_lambda: float = 0.95  # 0: one-step TD error (biased); 1: sum of rewards (high variance)
-    learning_rate: float = 1e-3  # initial learning rate of the critic's Adam; decays linearly to 0
-    update_epochs: int = 10  # of the critic, passes over each batch
+    learning_rate: float = 1e-3  # learning rate of the critic's Adam
+    update_epochs: int = 20  # of the critic, passes over each batch
     minibatch_size: int = 256  # of the critic, transitions per gradient step
     max_kl: float = 0.01  # δ, bound on the mean of D(π_old, π) in nats; at each state 10 δ
     cg_iterations: int = 10  # steps of the conjugate gradient method, at most
@@ -434,8 +434,6 @@ def train(args):
 
             # improve the policy
             batch["rewards"] = reward_scaler(batch["rewards"], batch["done"])
-            learning_rate = args.learning_rate * (1 - step / args.total_timesteps)
-            optimizer.param_groups[0]["lr"] = learning_rate
             losses = update(policy, critic, optimizer, to_tensors(batch, device), rng, args)
             policy.obs_stats.update(batch["obs"])  # after update, which normalizes as when acting
             step += batch_size
@@ -443,7 +441,8 @@ def train(args):
             check_finite(losses, step)
             for module in (policy, critic, reward_scaler):
                 check_finite(module.state_dict(), step)
-            log.write(step, episodes | {"learning_rate": learning_rate}, losses, last_returns)
+            charts = episodes | {"learning_rate": args.learning_rate}
+            log.write(step, charts, losses, last_returns)
 
             if step // args.checkpoint_interval > (step - batch_size) // args.checkpoint_interval:
                 # environments cannot be saved: new episodes here make a resumed run the same run

@@ -26,6 +26,7 @@ HERE = Path(__file__).parent
 MARKDOWN_FILES = ["*.md", "docs/**/*.md", "benchmark/*.md", "tests/README.md"]
 MARKER = re.compile(r"<!-- table: (.*) -->")
 MODES = ["sampled", "deterministic", "training"]  # columns of results.csv with scores
+TAKEN = {"trpo_continuous": "race=const"}  # candidates that won, and are the defaults now
 
 
 # --------------------------------------------------------------------------------------------------
@@ -388,7 +389,8 @@ def fresh():
     """The defaults in all environments, on the seeds that raced."""
     yield from head(["script", "environment", "seeds", *COMPARISON])
     for script, env_id in itertools.product(SCRIPTS, ENV_IDS):
-        rows = runs(variant="race=default", script=script, env_id=env_id)
+        variant = TAKEN.get(script, "race=default")
+        rows = runs(variant=variant, script=script, env_id=env_id)
         if len(rows) > 1:
             cells = comparison_cells(script, env_id, rows)
             yield line([f"`{script}.py`", env_id, str(len(rows)), *cells])
@@ -403,6 +405,21 @@ def plateau():
         num_below = sum(x < 1000 for x in returns)
         texts = ", ".join(number(x) for x in returns)
         yield line([variant.split("=")[1], str(len(returns)), str(num_below), texts])
+
+
+def pendulum():
+    """TRPO on InvertedPendulum-v4: sampled returns of the race, and of variants pendulum=NAME."""
+    yield from head(["candidate", "seeds", "returns, sorted"])
+    wanted = {"script": "trpo_continuous", "env_id": "InvertedPendulum-v4"}
+    rows = [
+        row
+        for row in read("results.csv")
+        if matches(row, wanted) and row["variant"].startswith(("race=", "pendulum="))
+    ]
+    for (variant,), group in grouped(rows, "variant").items():
+        returns = sorted(scores_of(group, "sampled"))
+        texts = ", ".join(number(x) for x in returns)
+        yield line([variant.split("=", 1)[1], str(len(returns)), texts])
 
 
 def by_script(key):
@@ -497,19 +514,24 @@ def estimate_cells(**wanted):
     return cells
 
 
-def side_by_side(script, variants, column, statistic):
+def side_by_side(script, variants, seeds, column, statistic):
     """In each environment, each variant's sampled returns and a statistic of its curves.
 
-    Of seeds 1 to 3.
+    Of those of the seeds that both variants have; their number stands in brackets.
     """
     for env_id in ENV_IDS:
-        cells = [env_id]
+        sides = []
         for variant in variants:
+            rows = runs(variant=variant, script=script, env_id=env_id)
+            sides.append({row["seed"]: row for row in rows if int(row["seed"]) in seeds})
+        shared = [seed for seed in sides[0] if seed in sides[1]]
+
+        cells = [f"{env_id} ({len(shared)})"]
+        for variant, side in zip(variants, sides):
             wanted = {"variant": variant, "script": script, "env_id": env_id}
-            rows = runs(**wanted)
-            _, values = curves(column, **wanted)
-            cells.append(mean_and_std(scores_of(first_seeds(rows), "sampled")))
-            cells.append(f"{statistic(values[:3]):.2f}" if rows else "–")
+            values = [curves(column, seed=seed, **wanted)[1] for seed in shared]
+            cells.append(mean_and_std(scores_of([side[seed] for seed in shared], "sampled")))
+            cells.append(f"{statistic(values):.2f}" if shared else "–")
         yield line(cells)
 
 
@@ -520,14 +542,16 @@ def bounds():
     """
     yield from head(
         [
-            "environment",
+            "environment (seeds)",
             "bound on the mean: return",
             "largest D, nats",
             "also at each state: return",
             "largest D, nats",
         ]
     )
-    yield from side_by_side("trpo_continuous", ["bound=mean", ""], "kl_max", np.nanmean)
+    yield from side_by_side(
+        "trpo_continuous", ["race=const-mean", "race=const"], range(109, 113), "kl_max", np.nanmean
+    )
 
 
 def normalization():
@@ -537,7 +561,7 @@ def normalization():
     """
     yield from head(
         [
-            "environment",
+            "environment (seeds)",
             "advantages normalized: return",
             "farthest updates, nats",
             "as they are: return",
@@ -545,7 +569,7 @@ def normalization():
         ]
     )
     variants = ["", "no-normalization-of-advantages"]
-    yield from side_by_side("ppo_continuous", variants, "kl", np.nanmax)
+    yield from side_by_side("ppo_continuous", variants, range(1, 4), "kl", np.nanmax)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -771,6 +795,7 @@ TABLES = [
     races,
     fresh,
     plateau,
+    pendulum,
     candidates,
     estimates,
     bounds,

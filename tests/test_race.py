@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tyro
 from helpers import ROOT, SCRIPTS, load
@@ -528,3 +529,71 @@ def test_the_table_of_results(verdicts, monkeypatch):
     assert second[:3] == ["`ppo_continuous.py`", "a", "2"]
     assert second[verdicts.ENV_IDS.index("Hopper-v4") + 3] == "– (1, 0)"
     assert second[-1] == "runs missing: 111"
+
+
+def test_the_table_of_fresh_seeds(verdicts, monkeypatch):
+    """The defaults' runs; of a script whose defaults a candidate has replaced, that candidate's."""
+    tables = importlib.import_module("tables")
+    names = ["env_id", "script", "variant", "seed", "sampled"]
+    runs = [
+        ["Hopper-v4", "ppo_continuous", "race=default", "101", "9"],
+        ["Hopper-v4", "ppo_continuous", "race=default", "102", "11"],
+        ["Hopper-v4", "trpo_continuous", "race=default", "101", "1"],
+        ["Hopper-v4", "trpo_continuous", "race=default", "102", "3"],
+        ["Hopper-v4", "trpo_continuous", "race=a", "101", "20"],
+        ["Hopper-v4", "trpo_continuous", "race=a", "102", "24"],
+        ["Hopper-v4", "trpo_continuous", "", "1", "50"],
+    ]
+    results = [dict(zip(names, run)) for run in runs]
+    best = {"score": "15", "acting": "sampled"}
+    published = {(script, "Hopper-v4"): best for script in ("ppo_continuous", "trpo_continuous")}
+    monkeypatch.setattr(tables, "read", {"results.csv": results}.get)
+    monkeypatch.setattr(tables, "published", lambda: published)
+    monkeypatch.setattr(tables, "TAKEN", {"trpo_continuous": "race=a"})
+    _, _, ppo, trpo = map(cells, tables.fresh())
+    assert ppo[:4] == ["`ppo_continuous.py`", "Hopper-v4", "2", "10.0 ± 1.4, sampled"]
+    assert trpo[:4] == ["`trpo_continuous.py`", "Hopper-v4", "2", "22 ± 3, sampled"]
+    assert (ppo[-1], trpo[-1]) == ("below", "above")
+
+
+def test_two_variants_side_by_side(verdicts, monkeypatch):
+    """Of the seeds that both have: returns, and the mean of what they logged."""
+    tables = importlib.import_module("tables")
+    names = ["env_id", "script", "variant", "seed", "sampled"]
+    runs = [
+        ["Hopper-v4", "trpo_continuous", "a", "109", "1"],
+        ["Hopper-v4", "trpo_continuous", "a", "110", "3"],
+        ["Hopper-v4", "trpo_continuous", "a", "111", "100"],
+        ["Hopper-v4", "trpo_continuous", "b", "109", "5"],
+        ["Hopper-v4", "trpo_continuous", "b", "110", "5"],
+        ["Hopper-v4", "trpo_continuous", "b", "101", "100"],
+    ]
+    results = [dict(zip(names, run)) for run in runs]
+    values = {"a": {"109": ["0.1", "0.2"], "110": ["0.3", ""]}, "b": {"109": ["1"], "110": ["3"]}}
+    points = [
+        row | {"step": str(step), "kl_max": value}
+        for row in results
+        for step, value in enumerate(values[row["variant"]].get(row["seed"], ["9"]))
+    ]
+    monkeypatch.setattr(tables, "read", {"results.csv": results}.get)
+    monkeypatch.setattr(tables, "read_curves", lambda: points)
+    rows = tables.side_by_side("trpo_continuous", ["a", "b"], range(102, 112), "kl_max", np.nanmean)
+    (row,) = [row for row in map(cells, rows) if row[0].startswith("Hopper")]
+    assert row == ["Hopper-v4 (2)", "2.0 ± 1.4", "0.20", "5.0 ± 0.0", "2.00"]
+
+
+def test_the_table_of_the_pendulum(verdicts, monkeypatch):
+    tables = importlib.import_module("tables")
+    names = ["env_id", "script", "variant", "seed", "sampled"]
+    runs = [
+        ["InvertedPendulum-v4", "trpo_continuous", "race=b", "109", "30"],
+        ["InvertedPendulum-v4", "trpo_continuous", "race=b", "110", "20"],
+        ["InvertedPendulum-v4", "trpo_continuous", "pendulum=a, b", "1", "1000"],
+        ["InvertedPendulum-v4", "trpo_continuous", "", "1", "7"],
+        ["Hopper-v4", "trpo_continuous", "race=b", "109", "7"],
+        ["InvertedPendulum-v4", "ppo_continuous", "race=b", "109", "7"],
+    ]
+    results = [dict(zip(names, run)) for run in runs]
+    monkeypatch.setattr(tables, "read", {"results.csv": results}.get)
+    _, _, *rows = map(cells, tables.pendulum())
+    assert rows == [["b", "2", "20, 30"], ["a, b", "1", "1,000"]]
